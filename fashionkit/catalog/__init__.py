@@ -1,0 +1,1 @@
+"""Catalogues: ontology, images/items/attributes, importers, leak-free splits, the drawn demo catalogue."""

@@ -1,0 +1,1 @@
+"""Question generation: template packs, programs, grammar, negatives, difficulty, balance, store, exports."""

@@ -1,0 +1,391 @@
+"""`datagen run`: from a catalogue and packs to a question set, shard by shard, the same bytes however it is run.
+
+    catalogue ─► Scenes ─► count (units) ─► solve ─► select (units) ─► write (blocks of pictures) ─► manifest
+
+    <out>/samples/<split>/part-00000.parquet   the samples, as ids (see `SAMPLES`)
+    <out>/images, vocab, templates, rejects    tables that give the ids a meaning, and what was refused
+    <out>/ontology.yaml, packs/*.yaml          the words
+
+Every step leaves whole files under <out>/.work, named after a hash of everything that decides the content; a run that was
+killed finds them and goes on. `.work` is removed when the manifest is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import fashionkit
+from fashionkit import recipes
+from fashionkit.catalog.catalog import Catalog
+from fashionkit.catalog.schema import SPLITS
+from fashionkit.datagen.counter import again
+from fashionkit.datagen.judge import SPLIT_NAMES, STEPS
+from fashionkit.datagen.packs import Pack, Template, load_packs
+from fashionkit.datagen.plan import (
+    Context,
+    Solved,
+    count_unit,
+    kept_by_block,
+    read_count,
+    read_selection,
+    select_unit,
+    solve,
+    write_json,
+)
+from fashionkit.datagen.propose import Candidates
+from fashionkit.datagen.scene import load_scenes
+from fashionkit.datagen.spec import RunSpec
+from fashionkit.datagen.vocab import NONE
+from fashionkit.engine import run_shards
+from fashionkit.tables import (
+    InputError,
+    Manifest,
+    describe_file,
+    part_path,
+    read_manifest,
+    sweep_temporary,
+    write_manifest,
+    write_table,
+)
+
+Array = npt.NDArray[Any]
+KIND, SCHEMA = "questions", 1
+PARAPHRASE = "paraphrase"
+SAMPLE_SPLITS = (*SPLIT_NAMES, PARAPHRASE)
+SLOTS = 4
+SAMPLES = pa.schema(
+    [
+        pa.field("qid", pa.int64(), nullable=False),  # unique in the set
+        pa.field("image", pa.int32(), nullable=False),  # row of the `images` table
+        pa.field("template", pa.uint16(), nullable=False),  # row of the `templates` table
+        pa.field("paraphrase", pa.uint8(), nullable=False),  # which of the template's texts
+        *[pa.field(f"slot{i}", pa.uint16(), nullable=False) for i in range(SLOTS)],  # vocabulary ids, 0 where unused
+        pa.field("answer", pa.uint16(), nullable=False),  # vocabulary id
+        pa.field("difficulty", pa.float16(), nullable=False),  # in steps of 1/16 from -4 to 4
+    ]
+)
+# Dictionaries pay where a column repeats few ids; qid counts up, so it is stored as differences.
+WRITE_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": [n for n in SAMPLES.names if n not in ("qid", "difficulty")],
+    "column_encoding": {"qid": "DELTA_BINARY_PACKED"},
+    "write_statistics": ["qid", "image", "template"],
+}
+
+_context: Context | None = None
+_folder: Path = Path()
+_solved: Solved | None = None
+
+
+@dataclass
+class RunReport:
+    """What a run made, for people and for `--json`."""
+
+    out: str
+    samples: dict[str, int]
+    families: dict[str, int]
+    programs: int
+    notes: list[str]
+    reused: bool = False
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        total = sum(self.samples.values())
+        found = [f"{self.out}: {total:,} samples, {self.programs:,} distinct (picture, question program) pairs"]
+        found += ["  by split:  " + ", ".join(f"{k} {v:,}" for k, v in self.samples.items() if v)]
+        whole = max(sum(self.families.values()), 1)
+        found += ["  by family: " + ", ".join(f"{k} {v:,} ({v / whole:.0%})" for k, v in self.families.items() if v)]
+        return found + [f"  {note}" for note in self.notes]
+
+
+def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> RunReport:
+    """Makes the question set of a spec, or continues one that was interrupted.
+
+    Args:
+        spec: The settings; `catalog` and `out` are folders.
+        say: Gets a line about each step.
+
+    Raises:
+        InputError: Bad catalogue, pack or spec; `out` holds something else.
+    """
+    global _context, _folder, _solved
+    catalog, out = Catalog(spec.catalog), Path(spec.out)
+    paths = [recipes.find("datagen/packs", name) for name in spec.packs]
+    pack = load_packs(paths)
+    identity = _identity(spec, catalog, paths)
+    done = _finished(out, identity)
+    if done is not None:
+        return done
+    _folder = out / ".work" / identity[:16]
+    _clear_others(out, _folder)
+    say("compiling the catalogue")
+    _context = Context(load_scenes(spec.catalog), pack, spec)
+    if not _context.units:
+        raise InputError("the catalogue carries no question family of these packs", file=spec.catalog)
+    numbers = list(range(len(_context.units)))
+    _steps(_count, numbers, "count", spec.workers, "counting")
+    _solved = solve(_context, [read_count(_context, n, _folder) for n in numbers])
+    _steps(_select, numbers, "select", spec.workers, "selecting")
+    kept = sum(kept_by_block(_folder, n) for n in numbers)
+    assert isinstance(kept, np.ndarray)
+    if not kept.sum():
+        raise InputError("no question of these packs survives its checks on this catalogue", file=spec.catalog)
+    starts = _qid_starts(kept)
+    shards = [(b, starts[b].tolist()) for b in range(len(_context.blocks)) if not (_folder / f"done-{b:05d}.json").exists()]
+    total = int(kept.sum() + kept[:, SPLIT_NAMES.index("test")].sum())
+    for _ in run_shards(_write, shards, spec.workers, describe="writing", total_rows=total, rows=int):
+        pass
+    return _finish(_context, _solved, catalog, out, paths, identity)
+
+
+def _identity(spec: RunSpec, catalog: Catalog, paths: list[Path]) -> str:
+    """Hash of everything that the content depends on."""
+    packs = [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths]
+    body = [fashionkit.__version__, SCHEMA, spec.decides(), catalog.manifest.content_hash(), packs]
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(out: Path, identity: str) -> RunReport | None:
+    """The report of a finished equal run; refuses a folder that holds something else."""
+    if not out.exists():
+        return None
+    if (out / "manifest.json").exists():
+        manifest = read_manifest(out)
+        if manifest.params.get("identity") == identity:
+            counts = manifest.counts
+            return RunReport(str(out), counts["splits"], counts["families"], counts["programs"], ["already complete"], True)
+        hint = "name another --out, or remove the folder"
+        raise InputError("the folder holds the result of other settings", file=out, hint=hint)
+    if any(p.name not in (".work", "samples") for p in out.iterdir()):
+        known = {".work", "samples", "images", "vocab", "templates", "rejects", "ontology.yaml", "packs"}
+        if any(p.name not in known for p in out.iterdir()):
+            raise InputError("the folder is not empty and was not made by this command", file=out, hint="name another --out")
+    return None
+
+
+def _clear_others(out: Path, folder: Path) -> None:
+    """Removes half-done work of other settings, and what a kill left half-written."""
+    if (out / ".work").exists():
+        for other in (out / ".work").iterdir():
+            if other != folder:
+                shutil.rmtree(other)
+                shutil.rmtree(out / "samples", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep_temporary(out)
+
+
+def _steps(task: Callable[[int], int], numbers: list[int], name: str, workers: int, label: str) -> None:
+    """Runs a per-unit step for the units that are not done."""
+    missing = [n for n in numbers if not (_folder / f"{name}-{n:05d}.parquet").exists()]
+    for _ in run_shards(task, missing, workers, describe=label, total_rows=len(missing)):
+        pass
+
+
+def _count(number: int) -> int:
+    assert _context is not None
+    return count_unit(_context, number, _folder)
+
+
+def _select(number: int) -> int:
+    assert _context is not None and _solved is not None
+    return select_unit(_context, number, _folder, _solved.cells[number], _solved.moments[number])
+
+
+def _qid_starts(kept: Array) -> Array:
+    """(blocks, 5) first qid of each block in each split; splits follow each other."""
+    kept = np.concatenate([kept, kept[:, [SPLIT_NAMES.index("test")]]], axis=1)
+    ends = np.cumsum(kept.T.reshape(-1)).reshape(kept.shape[1], kept.shape[0]).T
+    return ends - kept
+
+
+def _write(shard: tuple[int, list[int]]) -> int:
+    """Writes the samples of one block of pictures: a file a split; returns how many samples."""
+    assert _context is not None
+    block, starts = shard
+    out = _folder.parent.parent
+    columns = _block_columns(_context, block)
+    files, families, rows, programs = {}, Counter[str](), {}, 0
+    for number, name in enumerate(SAMPLE_SPLITS):
+        source = SPLIT_NAMES.index("test") if name == PARAPHRASE else number
+        chosen = columns["split"] == source
+        if not chosen.any():
+            continue
+        table = _table(_context.pack, {k: v[chosen] for k, v in columns.items()}, starts[number], name == PARAPHRASE)
+        path = part_path(out, f"samples/{name}", block)
+        write_table(path, table, **WRITE_OPTIONS)
+        files[path.relative_to(out).as_posix()] = describe_file(path)
+        rows[name] = table.num_rows
+        if name != PARAPHRASE:
+            programs += table.num_rows
+            for template, count in enumerate(np.bincount(columns["template"][chosen])):
+                families[_context.pack.templates[template].family] += int(count)
+    write_json(_folder / f"done-{block:05d}.json", {"files": files, "families": families, "rows": rows, "programs": programs})
+    return sum(rows.values())
+
+
+def _block_columns(context: Context, block: int) -> dict[str, Array]:
+    """All samples of a block, in the order picture, unit."""
+    lo, hi = context.blocks[block]
+    parts: list[dict[str, Array]] = []
+    for number, unit in enumerate(context.units):
+        bits, kept = read_selection(_folder, number, block)
+        if not sum(kept):
+            continue
+        c = context.proposer.propose(unit, lo, hi)
+        assert len(c.batch) == len(bits), "a unit proposed other candidates than before"
+        c = c.take(bits)
+        judged = context.judge.judge(unit, c)
+        assert (judged.answer != NONE).all()
+        assert _solved is not None
+        steps = context.judge.difficulty(unit, c, judged, _solved.moments[number])
+        parts.append(_sample_columns(context, unit.template, c, judged.answer, judged.split, steps))
+    if not parts:
+        return {"split": np.zeros(0, np.uint8), "template": np.zeros(0, np.int64)}
+    columns = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    order = np.argsort((columns["image"] - lo).astype(np.uint16), kind="stable")
+    return {k: v[order] for k, v in columns.items()}
+
+
+def _sample_columns(context: Context, template: int, c: Candidates, answer: Array, split: Array, steps: Array) -> dict[str, Array]:
+    names = stored_slots(context.pack.templates[template])
+    slots = {f"slot{i}": c.batch.slots[n] for i, n in enumerate(names)}
+    empty = np.zeros(len(answer), np.uint16)
+    return {
+        "image": c.batch.image,
+        "template": np.full(len(answer), template, np.uint16),
+        "bits": c.bits,
+        **{f"slot{i}": slots.get(f"slot{i}", empty) for i in range(SLOTS)},
+        "answer": answer,
+        "split": split,
+        "difficulty": (steps / STEPS).astype(np.float16),
+    }
+
+
+def stored_slots(t: Template) -> list[str]:
+    """Slots a sample stores, in order: all but attributes that a value slot implies and no program or text names."""
+    named = {a.name for call in t.program.calls() for a in call.arguments if hasattr(a, "name")}
+    named |= {s for q in t.paraphrases for part in q.parts if not isinstance(part, str) for s in part.slots}
+    kept = [s.name for s in t.slots if s.kind != "attribute" or s.name in named]
+    if len(kept) > SLOTS:
+        kept = [n for n in kept if t.slot(n).kind != "attribute" or not any(s.of == n for s in t.slots)]
+    assert len(kept) <= SLOTS, f"{t.id} has more than {SLOTS} slots to store"
+    return kept
+
+
+def _table(pack: Pack, columns: dict[str, Array], first: int, held_out: bool) -> pa.Table:
+    counts = [[i for i, q in enumerate(t.paraphrases) if q.held_out == held_out] for t in pack.templates]
+    width = max(len(c) for c in counts)
+    choices = np.array([c + [0] * (width - len(c)) for c in counts], np.uint8)
+    many = np.array([len(c) for c in counts], np.uint64)
+    template = columns["template"]
+    pick = (again(columns["bits"], 77) >> np.uint64(16)) % many[template]
+    paraphrase = choices[template, pick.astype(np.int64)]
+    arrays = {"qid": np.arange(first, first + len(template)), "paraphrase": paraphrase, **columns}
+    return pa.Table.from_arrays([pa.array(arrays[f.name], f.type) for f in SAMPLES], schema=SAMPLES)
+
+
+def _finish(context: Context, solved: Solved, catalog: Catalog, out: Path, paths: list[Path], identity: str) -> RunReport:
+    """Writes the tables beside the samples, and the manifest."""
+    s = context.scenes
+    done = [json.loads((_folder / f"done-{b:05d}.json").read_text()) for b in range(len(context.blocks))]
+    known = {name: entry for d in done for name, entry in d["files"].items()}
+    shutil.copyfile(catalog.path / "ontology.yaml", out / "ontology.yaml")
+    (out / "packs").mkdir(exist_ok=True)
+    for number, path in enumerate(paths):
+        shutil.copyfile(path, out / "packs" / f"{number:02d}-{path.name}")
+    images = {"image": pa.array(range(len(s.image_ids)), pa.int32()), "image_id": s.image_ids}
+    names = np.array(SPLITS)[s.split].tolist()
+    write_table(part_path(out, "images", 0), pa.table({**images, "split": names, "group": pa.array(s.group, pa.int32())}))
+    write_table(part_path(out, "vocab", 0), s.vocab.table())
+    write_table(part_path(out, "templates", 0), _template_table(context.pack))
+    write_table(part_path(out, "rejects", 0), _reject_table(context, solved))
+    families, rows = Counter[str](), Counter[str]()
+    for d in done:
+        families.update(d["families"])
+        rows.update(d["rows"])
+    counts = {
+        "splits": {n: rows[n] for n in SAMPLE_SPLITS},
+        "families": dict(sorted(families.items())),
+        "programs": sum(d["programs"] for d in done),
+        "images": len(s.image_ids),
+    }
+    about = {"noun": context.noun, "look": context.look, "catalog": s.facts.name, "licence": s.facts.licence, "source": s.facts.source}
+    about["notes"] = [f"{k}: {v}" for k, v in sorted(s.notes.items())]
+    manifest = Manifest(KIND, SCHEMA, counts=counts, about=about)
+    manifest.params = {"identity": identity, **context.spec.decides()}
+    manifest.inputs = {"catalog": catalog.manifest.content_hash()}
+    shutil.rmtree(out / ".work")
+    write_manifest(out, manifest, known)
+    return RunReport(str(out), counts["splits"], counts["families"], counts["programs"], _notes(context, solved))
+
+
+def _template_table(pack: Pack) -> pa.Table:
+    rows = [
+        {"template": n, "id": t.id, "family": t.family, "program": t.program.text(), "slots": stored_slots(t), "texts": [q.text for q in t.paraphrases]}
+        for n, t in enumerate(pack.templates)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def _reject_table(context: Context, solved: Solved) -> pa.Table:
+    rows = [
+        {"template": t.id, "family": t.family, "reason": reason, "count": count}
+        for t in context.pack.templates
+        for reason, count in sorted(solved.refused[t.id].items())
+        if count
+    ]
+    rows += [{"template": t, "family": t.split(".")[0], "reason": why, "count": 0} for t, why in absent_templates(context, solved).items()]
+    schema = pa.schema([("template", pa.string()), ("family", pa.string()), ("reason", pa.string()), ("count", pa.int64())])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def absent_templates(context: Context, solved: Solved) -> dict[str, str]:
+    """Templates that this catalogue cannot carry, with the reason."""
+    total: dict[str, int] = Counter()
+    for unit, cells in zip(context.units, solved.cells, strict=True):
+        total[context.template(unit).id] += cells.total
+    tried = {context.template(u).id for u in context.units}
+    reasons = dict(solved.dropped)
+    for t in context.pack.templates:
+        if total[t.id] or t.id in reasons:
+            continue
+        if t.id in context.spec.drop or context.spec.families.get(t.family, 1.0) == 0:
+            reasons[t.id] = "left out by the spec"
+        elif t.id not in tried:
+            reasons[t.id] = "the catalogue has no attribute or label it asks about"
+        else:
+            top = solved.refused[t.id].most_common(1)
+            reasons[t.id] = "every candidate was refused, most often: " + (top[0][0] if top else "none could be proposed")
+    return reasons
+
+
+def _notes(context: Context, solved: Solved) -> list[str]:
+    found = [f"not carried: {name} ({why})" for name, why in absent_templates(context, solved).items()]
+    wanted = context.spec.samples
+    have = sum(solved.targets.values())
+    if wanted is not None and have < wanted:
+        found.append(f"{wanted:,} samples were asked for; balance and family shares allow {have:,} of this catalogue")
+    return found
+
+
+def sample_files(folder: Path, split: str) -> list[Path]:
+    """Parts of one split, in order."""
+    return sorted((folder / "samples" / split).glob("part-*.parquet"))
+
+
+def read_samples(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """One part."""
+    return pq.read_table(path, columns=columns, partitioning=None)

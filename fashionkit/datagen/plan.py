@@ -1,0 +1,301 @@
+"""Which candidates become samples: count every cell, solve the balance, keep the lowest random keys of each cell.
+
+    units ──count──► Cells ──solve──► samples to keep by cell ──select──► one bit a candidate, by block of pictures
+
+Counting and selecting run over units (a unit's cells touch no other unit's), writing over blocks of pictures; all three
+propose the same candidates again rather than store them, so memory is flat in the number of samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fashionkit.datagen.balance import Cells, drop_empty, equal_sides, family_targets, scale, temper
+from fashionkit.datagen.judge import SPLIT_NAMES, Judge, Moments
+from fashionkit.datagen.negatives import category_drawer, value_drawer
+from fashionkit.datagen.packs import Pack, Template
+from fashionkit.datagen.propose import Proposer, Unit, unit_list
+from fashionkit.datagen.scene import Scenes
+from fashionkit.datagen.spec import RunSpec
+from fashionkit.datagen.vocab import NONE
+from fashionkit.tables import write_atomic, write_table
+
+Array = npt.NDArray[Any]
+KEY_BITS = 36
+TOGETHER = {"binary": 2, "choice": 2, "tempered": 1, "tied": 1}
+
+
+class Context:
+    """Everything a worker needs, built once and shared.
+
+    Attributes:
+        blocks: (lo, hi) picture ranges, none across a split.
+        units: All units; cell counts and selections are stored by position here.
+    """
+
+    def __init__(self, scenes: Scenes, pack: Pack, spec: RunSpec):
+        self.scenes, self.pack, self.spec = scenes, pack, spec
+        dropped = set(spec.drop) | {t.id for t in pack.templates if spec.families.get(t.family, 1.0) == 0}
+        self.units = [u for u in unit_list(scenes, pack) if pack.templates[u.template].id not in dropped]
+        self.blocks = _blocks(scenes, spec.shard_images)
+        drawers = {name: value_drawer(scenes, name, spec.negatives) for name in (*scenes.attributes, *scenes.labels)}
+        drawers["category"] = category_drawer(scenes, spec.negatives, groups=False)
+        drawers["group"] = category_drawer(scenes, spec.negatives, groups=True)
+        product = scenes.facts.scene == "product"
+        self.noun = scenes.facts.noun if product else scenes.ontology.categories[scenes.vocab.key[scenes.root]].name
+        self.look = scenes.facts.noun if product else "outfit"
+        self.proposer = Proposer(scenes, pack, drawers, spec.seed, spec.negatives.draws)
+        self.judge = Judge(scenes, pack, drawers, spec.difficulty, self.noun, self.look)
+
+    def template(self, unit: Unit) -> Template:
+        """The unit's template."""
+        return self.pack.templates[unit.template]
+
+
+def _blocks(s: Scenes, size: int) -> list[tuple[int, int]]:
+    found = []
+    for split in range(3):
+        lo, hi = np.searchsorted(s.split, [split, split + 1])
+        found += [(a, min(a + size, int(hi))) for a in range(int(lo), int(hi), size)]
+    return found
+
+
+@dataclass
+class Counted:
+    """What counting found in one unit."""
+
+    cells: Cells
+    moments: Moments
+    proposed: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def count_unit(context: Context, number: int, folder: Path) -> int:
+    """Counts a unit's valid candidates by cell and stores the counts; returns the number of the unit."""
+    unit = context.units[number]
+    layout, moments, refused = context.judge.layout(unit), Moments(), Counter[str]()
+    parts, proposed = [], 0
+    for lo, hi in context.blocks:
+        c = context.proposer.propose(unit, lo, hi)
+        judged = context.judge.judge(unit, c)
+        moments.add(judged)
+        refused.update(judged.refused)
+        proposed += len(c.batch)
+        codes = context.judge.codes(unit, layout, c, judged)[judged.answer != NONE]
+        parts.append(np.unique(codes, return_counts=True))
+    code, inverse = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
+    count = np.bincount(inverse, np.concatenate([p[1] for p in parts]), len(code)).astype(np.int64)
+    meta = {"n": moments.n, "sums": moments.sums.tolist(), "proposed": proposed, "refused": dict(sorted(refused.items()))}
+    table = pa.table({"code": code, "count": count}).replace_schema_metadata({"unit": json.dumps(meta)})
+    write_table(folder / f"count-{number:05d}.parquet", table)
+    return number
+
+
+def read_count(context: Context, number: int, folder: Path) -> Counted:
+    """What `count_unit` stored."""
+    table = pq.read_table(folder / f"count-{number:05d}.parquet")
+    meta = json.loads(table.schema.metadata[b"unit"])
+    layout = context.judge.layout(context.units[number])
+    cells = Cells(table["code"].to_numpy(), table["count"].to_numpy(), layout.sides)
+    moments = Moments(meta["n"], np.array(meta["sums"]))
+    return Counted(cells, moments, meta["proposed"], Counter(meta["refused"]))
+
+
+@dataclass
+class Solved:
+    """Samples to keep: a `Cells` for each unit, and what was left out and why."""
+
+    cells: list[Cells]
+    moments: list[Moments]
+    dropped: dict[str, str]
+    refused: dict[str, Counter[str]]
+    available: dict[str, int]
+    targets: dict[str, int]
+
+
+def solve(context: Context, counted: list[Counted]) -> Solved:
+    """Balances every unit, ties those that follow others, and fits families to their shares."""
+    spec, pack = context.spec, context.pack
+    refused: dict[str, Counter[str]] = {t.id: Counter() for t in pack.templates}
+    for unit, c in zip(context.units, counted, strict=True):
+        t = context.template(unit)
+        refused[t.id].update(c.refused)
+        if t.balance in ("binary", "choice"):
+            equal_sides(c.cells)
+            refused[t.id]["no counterpart to balance it"] += int((c.cells.count - c.cells.keep).sum())
+        elif t.balance == "tempered":
+            refused[t.id]["always the same answer"] += temper(c.cells, spec.balance)
+        drop_empty_unless_tied(t, c.cells)
+    links = _links(context)
+    for follower, leader in links.items():
+        _tie(context, counted, follower, leader)
+    dropped = _needs(context, counted)
+    available: dict[str, int] = Counter()
+    for unit, c in zip(context.units, counted, strict=True):
+        available[context.template(unit).family] += c.cells.total
+    targets = family_targets(dict(available), spec.families, spec.samples, spec.balance.family_cap)
+    for number, (unit, c) in enumerate(zip(context.units, counted, strict=True)):
+        t = context.template(unit)
+        if number not in links and available[t.family]:
+            scale(c.cells, targets.get(t.family, 0) / available[t.family], TOGETHER[t.balance])
+    for follower, leader in links.items():
+        _tie(context, counted, follower, leader)
+    _fit_tied(context, counted, links, targets)
+    for c in counted:
+        drop_empty(c.cells)
+    return Solved([c.cells for c in counted], [c.moments for c in counted], dropped, refused, dict(available), targets)
+
+
+def drop_empty_unless_tied(t: Template, cells: Cells) -> None:
+    """Tied units have no counts to keep before their leaders have."""
+    if t.balance == "tied":
+        cells.keep = np.zeros(len(cells.code), np.int64)
+    else:
+        drop_empty(cells)
+
+
+def _links(context: Context) -> dict[int, int]:
+    """Tied unit → the unit it follows (same attributes and level)."""
+    at = {(context.template(u).id, u.attributes, u.level): n for n, u in enumerate(context.units)}
+    found = {}
+    for number, unit in enumerate(context.units):
+        t = context.template(unit)
+        if t.balance == "tied" and (str(t.tie), unit.attributes, unit.level) in at:
+            found[number] = at[str(t.tie), unit.attributes, unit.level]
+    return found
+
+
+def _tie(context: Context, counted: list[Counted], follower: int, leader: int) -> None:
+    """Gives the follower its share; where it cannot reach it, the leader's cell shrinks until the share holds."""
+    t = context.template(context.units[follower])
+    ratio = t.share / (1 - t.share)
+    one, two = counted[leader].cells, counted[follower].cells
+    if t.family == "B5":
+        at = np.searchsorted(one.code, two.code ^ 1)  # the same statement with the opposite answer
+        at = np.minimum(at, max(len(one.code) - 1, 0))
+        match = (one.code[at] == (two.code ^ 1)) if len(one.code) else np.zeros(len(two.code), bool)
+        two.keep = np.where(match, np.floor((one.keep[at] if len(one.code) else 0) * ratio), 0).astype(np.int64)
+        return
+    cell = one.cell
+    cells, first = np.unique(cell, return_index=True)
+    totals = np.add.reduceat(one.keep, first) if len(first) else np.zeros(0, np.int64)
+    at = np.minimum(np.searchsorted(cells, two.cell), max(len(cells) - 1, 0))
+    match = cells[at] == two.cell if len(cells) else np.zeros(len(two.code), bool)
+    wanted = np.where(match, np.floor((totals[at] if len(cells) else 0) * ratio + 1e-9), 0).astype(np.int64)
+    two.keep = np.minimum(wanted, two.count)
+    short = dict(zip(two.cell[match & (two.keep < wanted)].tolist(), two.keep[match & (two.keep < wanted)].tolist(), strict=True))
+    for place, (lo, hi) in enumerate(zip(first, [*first, len(cell)][1:], strict=True)):
+        if int(cells[place]) in short:
+            most = int(short[int(cells[place])] / ratio)
+            running = np.floor(np.cumsum(one.keep[lo:hi]) * (most / max(int(totals[place]), 1)) + 1e-9).astype(np.int64)
+            one.keep[lo:hi] = np.minimum(np.diff(running, prepend=0), one.keep[lo:hi])
+
+
+def _needs(context: Context, counted: list[Counted]) -> dict[str, str]:
+    """Leaves out templates that are sound only beside another one which this catalogue does not carry."""
+    total: dict[str, int] = Counter()
+    for unit, c in zip(context.units, counted, strict=True):
+        total[context.template(unit).id] += c.cells.total
+    dropped = {}
+    for t in context.pack.templates:
+        if t.needs and total[t.id] and not total[t.needs]:
+            dropped[t.id] = f"its answer follows from the question unless {t.needs} asks the same of what is not there"
+            for unit, c in zip(context.units, counted, strict=True):
+                if context.template(unit).id == t.id:
+                    c.cells.keep[:] = 0
+    return dropped
+
+
+def _fit_tied(context: Context, counted: list[Counted], links: dict[int, int], targets: dict[str, int]) -> None:
+    total: dict[str, int] = Counter()
+    for number in links:
+        total[context.template(context.units[number]).family] += counted[number].cells.total
+    for number in links:
+        t = context.template(context.units[number])
+        if t.family == "B5" and total[t.family]:
+            drop_empty(counted[number].cells)
+            scale(counted[number].cells, targets.get(t.family, 0) / total[t.family], 2)
+
+
+def select_unit(context: Context, number: int, folder: Path, cells: Cells, moments: Moments) -> int:
+    """Marks the candidates to keep: in each (cell, split, side) those with the lowest keys. Stores one bit each."""
+    unit = context.units[number]
+    layout = context.judge.layout(unit)
+    keys, places, sizes, splits = [], [], [], []
+    offset = 0
+    for lo, hi in context.blocks:
+        c = context.proposer.propose(unit, lo, hi)
+        judged = context.judge.judge(unit, c)
+        code = context.judge.codes(unit, layout, c, judged)
+        place = np.minimum(np.searchsorted(cells.code, code), max(len(cells.code) - 1, 0))
+        valid = np.flatnonzero((judged.answer != NONE) & (len(cells.code) > 0))
+        valid = valid[cells.code[place[valid]] == code[valid]]
+        few = c.take(valid)
+        steps = context.judge.difficulty(unit, few, _only(judged, valid), moments)
+        race = (context.judge.race(few, steps) * 2.0**KEY_BITS).astype(np.uint64)
+        keys.append(place[valid].astype(np.uint64) << np.uint64(KEY_BITS) | race)
+        places.append(valid + offset)
+        splits.append(judged.split[valid])
+        sizes.append(len(c.batch))
+        offset += len(c.batch)
+    accepted = _lowest(np.concatenate(keys), cells.keep)
+    bits = np.zeros(offset, bool)
+    bits[np.concatenate(places)[accepted]] = True
+    _store_selection(context, folder, number, bits, sizes, np.concatenate(splits)[accepted], np.concatenate(places)[accepted])
+    return number
+
+
+def _only(judged: Any, keep: Array) -> Any:
+    from fashionkit.datagen.judge import Judged
+
+    return Judged(judged.answer[keep], judged.split[keep], judged.refused, judged.surprisal[keep], judged.confusable[keep])
+
+
+def _lowest(keys: Array, keep: Array) -> Array:
+    """(n,) bool: of each cell (high bits) the `keep` lowest keys; equal keys by position."""
+    order = np.argsort(keys, kind="stable")
+    cell = (keys[order] >> np.uint64(KEY_BITS)).astype(np.int64)
+    starts = np.searchsorted(cell, np.arange(len(keep)))
+    rank = np.arange(len(keys)) - starts[cell] if len(keys) else np.zeros(0, np.int64)
+    accepted = np.zeros(len(keys), bool)
+    accepted[order] = rank < keep[cell] if len(keys) else False
+    return accepted
+
+
+def _store_selection(
+    context: Context, folder: Path, number: int, bits: Array, sizes: list[int], split: Array, place: Array
+) -> None:
+    ends = np.cumsum(sizes)
+    block = np.searchsorted(ends, place, side="right")
+    table = np.zeros((len(sizes), len(SPLIT_NAMES)), np.int64)
+    np.add.at(table, (block, split), 1)
+    packed = [np.packbits(bits[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+    rows = {"bits": [p.tobytes() for p in packed], "size": sizes, "kept": table.tolist()}
+    write_table(folder / f"select-{number:05d}.parquet", pa.table(rows), row_group_size=1)
+
+
+def read_selection(folder: Path, number: int, block: int) -> tuple[Array, list[int]]:
+    """(size,) bool of one block's candidates, and how many are kept by split."""
+    row = pq.ParquetFile(folder / f"select-{number:05d}.parquet").read_row_group(block).to_pylist()[0]
+    bits = np.unpackbits(np.frombuffer(row["bits"], np.uint8), count=row["size"]).astype(bool)
+    return bits, row["kept"]
+
+
+def kept_by_block(folder: Path, number: int) -> Array:
+    """(blocks, splits) samples kept of one unit."""
+    table = pq.read_table(folder / f"select-{number:05d}.parquet", columns=["kept"])
+    return np.array(table["kept"].to_pylist(), np.int64)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Small state of a run, whole or not at all."""
+    write_atomic(path, lambda temporary: temporary.write_text(json.dumps(data, sort_keys=True), encoding="utf-8") and None)

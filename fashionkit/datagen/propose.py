@@ -1,0 +1,314 @@
+"""Candidates of one unit (template x attributes x level) for a range of pictures: slots bound, nothing decided yet.
+
+    anchors (items, pairs, pictures) ─► own and drawn ids of every slot ─► Candidates (image, slots, random bits)
+
+What is proposed here is judged by the program later; a proposal that the tables do not settle is dropped there and
+counted. The same unit and range give the same candidates in the same order wherever they are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fashionkit.datagen.counter import again, mix, stream
+from fashionkit.datagen.negatives import Drawer
+from fashionkit.datagen.packs import Pack, SlotSpec, Template
+from fashionkit.datagen.program import Batch
+from fashionkit.datagen.scene import S_PRESENT, Scenes
+from fashionkit.datagen.vocab import LOOK, NONE
+
+Array = npt.NDArray[Any]
+MAX_GROUPS = 3
+ROOT, ALL = -1, -2
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One template with its attributes and its way of naming items fixed.
+
+    Attributes:
+        template: Position in the pack. attributes: Keys for the template's attribute slots, in order.
+        level: 0: own category; 1..MAX_GROUPS: that many groups up; ROOT: the root noun; ALL: each of the template's
+            levels in turn (questions on what exists: the same question could come from several levels).
+    """
+
+    template: int
+    attributes: tuple[str, ...]
+    level: int
+
+
+@dataclass
+class Candidates:
+    """Bound questions.
+
+    Attributes:
+        batch: Pictures, slots, attributes. row: (n,) first anchor: an item row, or the picture for labels.
+        bits: (n,) uint64 random bits of each. drawn: (n,) bool per drawn slot name.
+    """
+
+    batch: Batch
+    row: Array
+    row2: Array
+    bits: Array
+    drawn: dict[str, Array]
+
+    def take(self, keep: Array) -> Candidates:
+        """The candidates of a mask or index."""
+        batch = Batch(self.batch.image[keep], {k: v[keep] for k, v in self.batch.slots.items()}, self.batch.attributes)
+        drawn = {k: v[keep] for k, v in self.drawn.items()}
+        return Candidates(batch, self.row[keep], self.row2[keep], self.bits[keep], drawn)
+
+
+def unit_list(s: Scenes, pack: Pack) -> list[Unit]:
+    """All units whose attributes the catalogue has; templates without any are left to the caller to report."""
+    present = [n for a, n in enumerate(s.attributes) if (s.state[:, a] == S_PRESENT).any()]
+    labelled = [n for a, n in enumerate(s.labels) if (s.label[:, a] != NONE).any()]
+    units = []
+    for number, t in enumerate(pack.templates):
+        pool = labelled if t.anchor == "image" else present
+        for attributes in _attribute_choices(s, t, pool):
+            together = bool(t.program.functions() & {"exist", "count"})
+            units += [Unit(number, attributes, level) for level in ([ALL] if together else _levels(t))]
+    return units
+
+
+def _levels(t: Template) -> list[int]:
+    free = any(x.kind == "category" and x.level is None for x in t.slots)
+    if not free:
+        return [0]
+    found = [0] if "leaf" in t.levels else []
+    found += list(range(1, MAX_GROUPS + 1)) if "group" in t.levels else []
+    return found + ([ROOT] if "root" in t.levels else [])
+
+
+def _attribute_choices(s: Scenes, t: Template, pool: list[str]) -> list[tuple[str, ...]]:
+    slots = t.attribute_slots
+    if not slots:
+        return [()]
+    exclusive = t.program.functions() & {"query", "same", "label"}
+    listed = "list" in t.program.functions()
+    choices = []
+    for names in permutations(pool, len(slots)):
+        if any(x.role not in ("each", n) for x, n in zip(slots, names, strict=True)):
+            continue
+        onto = s.ontology.attributes
+        asked = names[-1]
+        if (exclusive and not onto[asked].exclusive) or (listed and onto[asked].exclusive):
+            continue
+        roles = [sorted(v.role for v in t.slots if v.of == x.name) for x in slots]
+        if len(slots) == 2 and roles[0] == roles[1] and roles[0] and names[0] > names[1]:
+            continue
+        choices.append(names)
+    return choices
+
+
+class Proposer:
+    """Makes candidates. One for each process; holds only tables.
+
+    Args:
+        scenes: The catalogue. pack: The templates. drawers: Attribute key, `category` or `group` → its drawer.
+        seed: Of the whole run. draws: Negatives for each item and slot.
+    """
+
+    def __init__(self, scenes: Scenes, pack: Pack, drawers: dict[str, Drawer], seed: int, draws: int):
+        self.s, self.pack, self.drawers, self.seed, self.draws = scenes, pack, drawers, seed, draws
+        self.chain = self._chains()
+        self.members, self.member_count = self._member_table()
+        self.applies = self._applies()
+
+    def _chains(self) -> Array:
+        """(vocabulary, MAX_GROUPS + 1) category at each level, 0 where the line ends below the root."""
+        table = np.zeros((len(self.s.vocab), MAX_GROUPS + 1), np.uint16)
+        for key, number in self.s.vocab.category.items():
+            line = [key, *self.s.ontology.ancestors(key)]
+            for level, name in enumerate(line[:-1][: MAX_GROUPS + 1]):
+                table[number, level] = self.s.vocab.category[name]
+        return table
+
+    def _member_table(self) -> tuple[Array, Array]:
+        sets = self.s.vocab.members
+        count = np.array([max(len(m), 1) for m in sets], np.uint64)
+        table = np.zeros((len(sets), int(count.max())), np.uint16)
+        for number, members in enumerate(sets):
+            table[number, : max(len(members), 1)] = members or (number,)
+        return table, count
+
+    def _applies(self) -> dict[str, Array]:
+        found = {}
+        for name in self.s.attributes:
+            flags = np.zeros(len(self.s.vocab), bool)
+            for key, number in self.s.vocab.category.items():
+                flags[number] = self.s.ontology.applies(name, key)
+            found[name] = flags
+        return found
+
+    def propose(self, unit: Unit, lo: int, hi: int) -> Candidates:
+        """Candidates of pictures lo..hi-1."""
+        t = self.pack.templates[unit.template]
+        # B5 negates the very questions its partner keeps: same stream, same bits, same order.
+        name = t.tie if t.balance == "tied" and t.family == "B5" else t.id
+        key = stream(self.seed, f"{name}|{','.join(unit.attributes)}|{unit.level}")
+        row, row2 = self._anchors(t, lo, hi, key)
+        keep = self._eligible(t, unit, row, row2)
+        row, row2 = row[keep], row2[keep]
+        base = mix(key, row.astype(np.uint64) << np.uint64(8) | (row2 & 255).astype(np.uint64))
+        variants = self._variants(t, unit)
+        parts = [self._variant(t, unit, row, row2, base, number, v) for number, v in enumerate(variants)]
+        return self._joined(t, unit, parts)
+
+    def _variants(self, t: Template, unit: Unit) -> list[tuple[str, int, int]]:
+        """(mix, number of the draw, level) of each round of proposals."""
+        levels = _levels(t) if unit.level == ALL else [unit.level]
+        if not t.drawn_slots:
+            return [("", 0, level) for level in levels]
+        found = []
+        for level in levels:
+            for m in t.mix:
+                drawn_category = any(x.kind == "category" and f == "d" for x, f in zip(t.drawn_slots, m, strict=True))
+                if drawn_category and (level > 1 or level == ROOT):
+                    continue  # groups are drawn once, whatever the item's own depth
+                found += [(m, j, level) for j in (range(self.draws) if "d" in m else range(1))]
+        return found
+
+    def _anchors(self, t: Template, lo: int, hi: int, key: int) -> tuple[Array, Array]:
+        s = self.s
+        if t.anchor == "image":
+            row = np.arange(lo, hi)
+            return row, row
+        first, last = int(s.start[lo]), int(s.start[hi])
+        rows = np.arange(first, last)
+        if t.anchor == "item":
+            return rows, rows
+        size = (s.start[s.image[rows] + 1] - rows - 1).astype(np.int64)  # items after this one in its picture
+        one = np.repeat(rows, size)
+        two = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(size) - size, size)
+        flip = (mix(key, one.astype(np.uint64) << np.uint64(8) | (two & 255).astype(np.uint64)) >> np.uint64(40)) & np.uint64(1)
+        return np.where(flip, two, one), np.where(flip, one, two)
+
+    def _eligible(self, t: Template, unit: Unit, row: Array, row2: Array) -> Array:
+        s = self.s
+        keep = np.ones(len(row), bool)
+        attributes = dict(zip((x.name for x in t.attribute_slots), unit.attributes, strict=True))
+        if t.anchor == "image":
+            for name in unit.attributes:
+                keep &= s.label[row, s.labels.index(name)] != NONE
+            return keep
+        if t.min_items > 1:
+            keep &= s.start[s.image[row] + 1] - s.start[s.image[row]] >= t.min_items
+        for slot in t.slots:
+            if slot.kind == "value":
+                at = row if slot.item == 1 else row2
+                keep &= s.state[at, s.attributes.index(attributes[str(slot.of)])] == S_PRESENT
+            if slot.kind == "region":
+                keep &= s.region[row] != NONE
+        asked = t.program.functions() & {"query", "list", "same"}
+        if asked and any(x.kind == "category" and x.role == "own" for x in t.slots):
+            keep &= s.state[row, s.attributes.index(unit.attributes[-1])] == S_PRESENT
+        return keep
+
+    def _variant(
+        self, t: Template, unit: Unit, row: Array, row2: Array, base: Array, number: int, variant: tuple[str, int, int]
+    ) -> Candidates:
+        mix_, draw, level = variant
+        attributes = dict(zip((x.name for x in t.attribute_slots), unit.attributes, strict=True))
+        bits = again(base, number + 1)
+        slots: dict[str, Array] = {}
+        drawn: dict[str, Array] = {}
+        keep = np.ones(len(row), bool)
+        modes = dict(zip((x.name for x in t.drawn_slots), mix_, strict=True))
+        for place, slot in enumerate(t.slots):
+            at = row if slot.item == 1 else row2
+            if slot.kind == "attribute":
+                slots[slot.name] = np.full(len(row), self.s.vocab.attribute[attributes[slot.name]], np.uint16)
+                continue
+            salt = again(base, 1000 + place)
+            take = modes.get(slot.name, "o") == "d"
+            ids = self._ids(t, level, slot, attributes, at, salt, draw if take else None)
+            slots[slot.name] = ids
+            drawn[slot.name] = np.full(len(row), take)
+            keep &= ids != NONE
+        image = row if t.anchor == "image" else self.s.image[row]
+        batch = Batch(image.astype(np.int32), slots, self._positions(t, unit))
+        found = Candidates(batch, row, row2, bits, drawn)
+        return found if keep.all() else found.take(keep)
+
+    def _positions(self, t: Template, unit: Unit) -> dict[str, int]:
+        names = self.s.labels if t.anchor == "image" else self.s.attributes
+        return {x.name: names.index(n) for x, n in zip(t.attribute_slots, unit.attributes, strict=True)}
+
+    def _ids(
+        self, t: Template, level: int, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, draw: int | None
+    ) -> Array:
+        """Ids of one slot; own ones where `draw` is None."""
+        s = self.s
+        if slot.kind == "region":
+            return s.region[at]
+        if slot.kind == "category":
+            level = {"leaf": 0, "group": 1, "root": ROOT, None: level}[slot.level]
+            if draw is not None:
+                drawer = self.drawers["category" if level == 0 else "group"]
+                return drawer.draw(s.leaf[at], s.leaf[at], salt, draw, self.draws)
+            return np.full(len(at), s.root, np.uint16) if level == ROOT else self.chain[s.leaf[at], level]
+        name = attributes[str(slot.of)]
+        if t.anchor == "image":
+            own, context = s.label[at, s.labels.index(name)], np.full(len(at), LOOK, np.uint16)
+        else:
+            own, context = s.value[at, s.attributes.index(name)], s.leaf[at]
+        if draw is not None:
+            return self.drawers[name].draw(context, own, salt, draw, self.draws)
+        return self.members[own, ((salt >> np.uint64(20)) % self.member_count[own]).astype(np.int64)]
+
+    def _joined(self, t: Template, unit: Unit, parts: list[Candidates]) -> Candidates:
+        """All rounds in one, options in random order, questions that stand twice once."""
+        slots = {k: np.concatenate([p.batch.slots[k] for p in parts]) for k in parts[0].batch.slots}
+        image = np.concatenate([p.batch.image for p in parts])
+        drawn = {k: np.concatenate([p.drawn[k] for p in parts]) for k in parts[0].drawn}
+        row, row2, bits = (np.concatenate([getattr(p, k) for p in parts]) for k in ("row", "row2", "bits"))
+        found = Candidates(Batch(image, slots, parts[0].batch.attributes), row, row2, bits, drawn)
+        if t.balance == "choice":
+            _shuffle_options(t, found)
+        keep = np.ones(len(image), bool)
+        if t.family == "N1" and unit.attributes:
+            keep = self.applies[unit.attributes[-1]][slots["cat"]]
+        if t.program.functions() & {"exist", "count"} or t.family == "N1" or t.anchor == "pair":
+            keep &= _first(found, t)
+        return found if keep.all() else found.take(keep)
+
+
+def option_slots(t: Template) -> tuple[str, str]:
+    """Names of the two slots a choice is between."""
+    call = next(c for c in t.program.calls() if c.function == "which")
+    return call.arguments[1].name, call.arguments[3].name  # type: ignore[union-attr]
+
+
+def _shuffle_options(t: Template, found: Candidates) -> None:
+    one, two = option_slots(t)
+    flip = (found.bits >> np.uint64(7)) & np.uint64(1) == 1
+    a, b = found.batch.slots[one], found.batch.slots[two]
+    found.batch.slots[one], found.batch.slots[two] = np.where(flip, b, a), np.where(flip, a, b)
+    if one in found.drawn:
+        found.drawn[one], found.drawn[two] = (
+            np.where(flip, found.drawn[two], found.drawn[one]),
+            np.where(flip, found.drawn[one], found.drawn[two]),
+        )
+
+
+def _first(found: Candidates, t: Template) -> Array:
+    """(n,) bool: the first of those with equal picture and slots (options and symmetric pairs in either order)."""
+    names = [x.name for x in t.slots if x.kind != "attribute"]
+    code = found.batch.image.astype(np.uint64)
+    columns = [found.batch.slots[n].astype(np.uint64) for n in names]
+    if len(columns) >= 2 and (t.balance == "choice" or t.anchor == "pair"):
+        at = [names.index(n) for n in (option_slots(t) if t.balance == "choice" else ("cat", "cat2"))]
+        low, high = np.minimum(columns[at[0]], columns[at[1]]), np.maximum(columns[at[0]], columns[at[1]])
+        columns[at[0]], columns[at[1]] = low, high
+    for column in columns:
+        code = mix(0, code ^ (column << np.uint64(44))) if len(columns) > 2 else code << np.uint64(16) | column
+    keep = np.zeros(len(code), bool)
+    keep[np.unique(code, return_index=True)[1]] = True
+    return keep

@@ -1,0 +1,119 @@
+"""A run's settings: one YAML (or recipe name) whose keys are the fields of `RunSpec`; flags override it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from fashionkit import recipes
+from fashionkit.datagen.balance import BalanceOptions
+from fashionkit.datagen.judge import DifficultyOptions
+from fashionkit.datagen.negatives import NegativeOptions
+from fashionkit.datagen.packs import FAMILIES
+from fashionkit.tables import InputError
+from fashionkit.tables.yamls import Lines, load_yaml
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a question set, and where it is read and written.
+
+    Attributes:
+        catalog: Catalogue folder. out: Folder to write. packs: Pack names or paths.
+        samples: How many samples; null: as many as balance allows.
+        per_image: Most samples of one picture.
+        seed: Of all random choices. shard_images: Pictures to a shard. workers: Processes.
+        families: Family → weight of its share; 0 leaves it out. Families not named weigh 1.
+        drop: Template ids to leave out.
+        negatives, difficulty, balance: See their classes.
+    """
+
+    catalog: str = ""
+    out: str = ""
+    packs: list[str] = field(default_factory=lambda: ["core"])
+    samples: int | None = None
+    per_image: int = 2000
+    seed: int = 0
+    shard_images: int = 4096
+    workers: int = 2
+    families: dict[str, float] = field(default_factory=dict)
+    drop: list[str] = field(default_factory=list)
+    negatives: NegativeOptions = NegativeOptions()
+    difficulty: DifficultyOptions = DifficultyOptions()
+    balance: BalanceOptions = BalanceOptions()
+
+    def decides(self) -> dict[str, Any]:
+        """The settings that the content depends on; where it is made and by how many workers do not count."""
+        return {k: v for k, v in asdict(self).items() if k not in ("catalog", "out", "workers")}
+
+
+def load_spec(name: str, **overrides: Any) -> RunSpec:
+    """Reads a spec by recipe name or path; `overrides` that are not None win.
+
+    Raises:
+        InputError: Unknown key, wrong type or impossible value, with its line.
+    """
+    path = recipes.find("datagen", name)
+    data, lines = load_yaml(path)
+    if not isinstance(data, dict):
+        raise InputError("a spec is a mapping", file=path, found=data)
+    data = {**data, **{k: v for k, v in overrides.items() if v is not None}}
+    spec: RunSpec = _build(RunSpec, data, path, lines, ())
+    _check(spec, path, lines)
+    return spec
+
+
+def _build(cls: Any, data: Any, path: Path, lines: Lines, at: tuple[str, ...]) -> Any:
+    if not isinstance(data, dict):
+        raise InputError("a mapping is needed here", file=path, row=lines.of(*at), column=".".join(at), found=data)
+    types = get_type_hints(cls)
+    names = [f.name for f in fields(cls)]
+    values = {}
+    for key, value in data.items():
+        if key not in names:
+            raise InputError("unknown key", file=path, row=lines.of(*at, key), column=".".join((*at, key)), found=key, allowed=names)
+        values[key] = _typed(types[key], value, path, lines, (*at, key))
+    return cls(**values)
+
+
+def _typed(kind: Any, value: Any, path: Path, lines: Lines, at: tuple[str, ...]) -> Any:
+    if is_dataclass(kind):
+        return _build(kind, value, path, lines, at)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    right = {
+        "str": isinstance(value, str),
+        "int": number and isinstance(value, int),
+        "int | None": value is None or (number and isinstance(value, int)),
+        "float": number,
+        "list[str]": isinstance(value, list) and all(isinstance(v, str) for v in value),
+        "dict[str, float]": isinstance(value, dict) and all(isinstance(v, (int, float)) for v in value.values()),
+    }
+    name = kind.__name__ if isinstance(kind, type) and "[" not in str(kind) else str(kind)
+    if not right[name]:
+        raise InputError(f"{name} is needed here", file=path, row=lines.of(*at), column=".".join(at), found=value)
+    return float(value) if name == "float" else value
+
+
+def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
+    limits: dict[str, tuple[float, float, float]] = {
+        "samples": (spec.samples if spec.samples is not None else 1, 1, 10**12),
+        "per_image": (spec.per_image, 1, 10**9),
+        "shard_images": (spec.shard_images, 1, 60_000),
+        "workers": (spec.workers, 1, 4096),
+        "negatives.draws": (spec.negatives.draws, 1, 64),
+        "negatives.temperature": (spec.negatives.temperature, 1e-3, 1e3),
+        "negatives.uniform": (spec.negatives.uniform, 0, 1),
+        "difficulty.clip": (spec.difficulty.clip, 1, 1e6),
+        "balance.temper": (spec.balance.temper, 0, 1),
+        "balance.ratio": (spec.balance.ratio, 1, 1e9),
+        "balance.family_cap": (spec.balance.family_cap, 0.01, 1),
+    }
+    for key, (value, low, high) in limits.items():
+        if not low <= value <= high:
+            raise InputError(f"must be from {low:g} to {high:g}", file=path, row=lines.of(*key.split(".")), column=key, found=value)
+    for family, weight in spec.families.items():
+        if family not in FAMILIES:
+            raise InputError("no such family", file=path, row=lines.of("families", family), found=family, allowed=FAMILIES)
+        if not 0 <= weight <= 1e6:
+            raise InputError("a weight is 0 or more", file=path, row=lines.of("families", family), found=weight)
