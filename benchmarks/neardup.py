@@ -2,7 +2,8 @@
 
     python benchmarks/neardup.py --n 207000 --json
 
-The pictures are soft blobs on white, as product photos are; every hundredth is a noisy copy that must be found.
+The pictures are soft blobs on white, as product photos are; every hundredth has a noisy copy (the hashes of a few of
+those lie too far apart to be proposed).
 """
 
 from __future__ import annotations

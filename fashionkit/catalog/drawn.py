@@ -114,8 +114,8 @@ def _check(options: DrawOptions) -> None:
         raise InputError("at least 1 picture is needed", column="images", found=options.images)
     if not 0 <= options.seed < 2**63:
         raise InputError("a whole number from 0 to 2^63 is needed", column="seed", found=options.seed)
-    if not 32 <= options.size <= 2048:
-        raise InputError("a side from 32 to 2048 pixels is needed", column="size", found=options.size)
+    if not 64 <= options.size <= 2048:
+        raise InputError("a side from 64 to 2048 pixels is needed", column="size", found=options.size)
     if options.encoding not in ENCODINGS:
         raise InputError("no such encoding", column="encoding", found=options.encoding, allowed=ENCODINGS)
 

@@ -204,7 +204,7 @@ class CocoReader:
         if annotation["category"] is None:
             found = repr(annotation["category_id"])
             raise Refused("unmapped_category", "an id that is not in the file's categories", "category_id", found)
-        category = self.category.look(annotation["category"])
+        category = self._refined(self.category.look(annotation["category"]), annotation["attributes"])
         if annotation["iscrowd"]:
             raise Refused("crowd", "one region stands for several things", "iscrowd", annotation["category"])
         mask = self._mask(annotation, size, shard.settings.max_pixels)
@@ -216,6 +216,12 @@ class CocoReader:
             item.box = _box(annotation["bbox"], size)
         item.attributes = self._attributes(annotation["attributes"], category, row, shard)
         return item, mask
+
+    def _refined(self, category: str, names: list[str]) -> str:
+        """The narrower category that the attributes name: the one there is, where it can be the same thing."""
+        refine = self.mapping.category.refine
+        found = {refine[name] for name in names if name in refine} & self.ontology.overlapping(category)
+        return str(found.pop()) if len(found) == 1 else category
 
     def _mask(self, annotation: Annotation, size: tuple[int, int], max_pixels: int) -> Mask | None:
         if not annotation["segmentation"]:
@@ -233,8 +239,8 @@ class CocoReader:
     def _attributes(self, names: list[str], category: str, row: int, shard: Shard) -> list[AttributeDraft]:
         words: dict[int, list[str]] = {}
         for name in names:
-            if name in self.mapping.drop:
-                shard.tally.count(f"attribute {name!r}", "left out")
+            if name in self.mapping.drop or name in self.mapping.category.refine:
+                shard.tally.count("attribute_ids", "left_out")
                 continue
             hits = [i for i, r in enumerate(self.attributes) if r.words.look(name).state != UNMAPPED]
             if not hits:

@@ -117,7 +117,7 @@ def _made_from(
     source: Path, base: Path, mapping: Mapping, settings: ShardSettings, options: ImportOptions
 ) -> dict[str, Any]:
     """All that decides the catalogue's content."""
-    inputs = {"source": hash_source(source), "mapping": sha256_file(mapping.path)}
+    inputs = {"source": hash_source(source, mapping), "mapping": sha256_file(mapping.path)}
     inputs["ontology"] = sha256_file(mapping.ontology_path)
     names = from_masks.names_path(mapping, base)
     if names is not None and names.is_file():
@@ -126,11 +126,12 @@ def _made_from(
     return {"inputs": inputs, "params": params | {"splits": plain_splits(options.splits)}}
 
 
-def hash_source(source: Path) -> str:
-    """Content hash of a file; of a folder, the hash over the names and sizes of the files in it."""
+def hash_source(source: Path, mapping: Mapping) -> str:
+    """Content hash of a file; of a folder, the hash over the names and sizes of its pictures and masks."""
     if source.is_file():
         return sha256_file(source)
-    files = sorted(path for path in source.rglob("*") if path.is_file())
+    folders = [source / name for name in (mapping.image.folder, mapping.mask.folder) if name is not None]
+    files = sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file())
     listed = [(path.relative_to(source).as_posix(), path.stat().st_size) for path in files]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 

@@ -4,12 +4,13 @@
     format: table | coco | fashionpedia | maskset
     ontology: a recipe's name or a path; its keys are what everything below maps to
     catalog:                      what holds for the whole (see `schema.Facts`): name, scene, noun, licence, source,
-                                  notes, closed_categories, countable, complete_attributes
+                                  notes, closed_categories, countable, sole_categories, complete_attributes
     image:    {id, path | bytes, folder, group, embed}       columns; `folder` starts where the source file lies
     table:    {delimiter, encoding, missing}                 how a CSV is written, what spellings mean "empty"
     item:     {id, box, region, region_values, merge}        columns; `merge`: source categories that are one item a
                                                              picture although each piece is annotated (shoes)
-    category: {column, values, skip, words, source, confidence}
+    category: {column, values, skip, refine, words, source, confidence}   `refine` (fashionpedia): attributes that name
+                                                             a narrower category than the annotation's own
     attributes:                   a list, a column may be mapped twice
       - {attribute, column, values, unknown, absent, not_visible, not_for, separator, complete, words, source, confidence}
     labels:                       the same with `label` in place of `attribute`: image-level attributes
@@ -89,6 +90,7 @@ class CategorySpec:
     column: str | None = None
     values: Values = field(default_factory=dict)
     skip: Reasons = field(default_factory=dict, metadata=_AS_LIST)
+    refine: Values = field(default_factory=dict)
     words: bool = True
     source: str | None = None
     confidence: float | None = None
@@ -200,7 +202,6 @@ class _Reader:
             path=self.path,
             format=self.data["format"],
             ontology_path=ontology_path,
-            ontology=Ontology.load(ontology_path),
             facts=self._facts(),
             image=self.build(ImageSpec, "image"),
             table=self.build(TableSpec, "table"),
@@ -211,6 +212,7 @@ class _Reader:
             leave_out=self._specs(LeaveOut, "leave_out", {}),
             drop=self.typed(Reasons, self.data.get("drop", {}), ("drop",), True),
             mask=self.build(MaskSpec, "mask"),
+            ontology=Ontology.load(ontology_path),  # last, for it takes longest
         )
         _Checker(self, mapping).check()
         return mapping
@@ -303,13 +305,15 @@ class _Checker:
 
     def check(self) -> None:
         m, onto = self.mapping, self.mapping.ontology
-        self._keys(m.category.values, [c.key for c in onto.categories.values() if not c.abstract], "category", "values")
+        usable = [c.key for c in onto.categories.values() if not c.abstract]
+        self._keys(m.category.values, usable, "category", "values")
+        self._keys(m.category.refine, usable, "category", "refine")
         self._folded([*m.category.values, *m.category.skip], "category", "values")
         self._keys(m.item.region_values, onto.regions, "item", "region_values")
         for section, scope, specs in (("attributes", "item", m.attributes), ("labels", "image", m.labels)):
             for i, spec in enumerate(specs):
                 self._spec(spec, scope, (section, i))
-        for name in ("closed_categories", "countable"):
+        for name in ("closed_categories", "countable", "sole_categories"):
             self._known(getattr(m.facts, name), onto.categories, "catalog", name)
         self._known(m.facts.complete_attributes, onto.attributes, "catalog", "complete_attributes")
         self._format()

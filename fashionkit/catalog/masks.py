@@ -99,7 +99,7 @@ def polygon_mask(polygon: Any, height: int, width: int) -> Mask:
     points = points.reshape(-1, 2)  # [n, 2]
     if not np.all(np.isfinite(points)) or np.any(points < -size) or np.any(points > 2 * size):
         raise MaskError("a polygon lies outside the picture")
-    walk = _walk(np.floor(_FINE * points + 0.5).astype(np.int64))  # [m, 2]
+    walk = _walk(np.trunc(_FINE * points + 0.5).astype(np.int64))  # [m, 2]
     return _fill(walk, height, width)
 
 

@@ -60,7 +60,7 @@ def near_duplicates(
     limit = difference * THUMB_BYTES
     if limit <= 0 or len(phash) < 2:
         return np.empty((0, 2), np.int64)
-    copies = _copies(thumbs)
+    copies = _copies(phash, thumbs)
     first = np.delete(np.arange(len(phash)), copies[:, 1])  # one picture of each set of equal ones
     found = _Search(phash, thumbs, first, radius, limit).run(window)
     pairs = np.concatenate([copies, found])
@@ -97,15 +97,16 @@ def pixel_sums(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.int64]:
     return sums
 
 
-def _copies(thumbs: NDArray[np.uint8]) -> Pairs:
-    """(first, later) for each picture whose bytes an earlier one has, so that the search meets each content once."""
+def _copies(phash: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> Pairs:
+    """(first, later) for each picture whose hash and bytes an earlier one has: the search meets each content once."""
     words = np.ascontiguousarray(thumbs).view(np.uint64)  # [n, 384]
     factors = np.random.default_rng(0).integers(0, 2**64, words.shape[1], dtype=np.uint64) | np.uint64(1)
-    digest = np.concatenate([words[at : at + _BLOCK] @ factors for at in range(0, len(words), _BLOCK)])
+    digest = np.concatenate([words[at : at + _BLOCK] @ factors for at in range(0, len(words), _BLOCK)]) ^ phash
     _, first, of = np.unique(digest, return_index=True, return_inverse=True)
     later = np.flatnonzero(first[of] != np.arange(len(words)))
     pairs = np.stack([first[of[later]], later], 1)
-    return pairs[pixel_sums(thumbs, pairs) == 0]  # equal digests are a hint, not a proof
+    same = (pixel_sums(thumbs, pairs) == 0) & (phash[pairs[:, 0]] == phash[pairs[:, 1]])
+    return pairs[same]  # equal digests are a hint, not a proof
 
 
 class _Search:

@@ -3,7 +3,7 @@
 One YAML file (`fashionkit.ontology/1`) drives question texts, attribute heads and prompts alike:
 
     regions:     key → {name, phrase}
-    categories:  key → {name, plural, parent, region, pair, mass, unit, synonyms, overlaps, abstract, an}
+    categories:  key → {name, plural, parent, region, pair, mass, unit, synonyms, overlaps, abstract, spoken, an}
     attributes:  key → {name, scope, exclusive, visible, verb, order, applies_to, ask, values: key → {...}}
 
 Keys are ids; names are what a person reads. `overlaps` between categories and `compatible` between values say what an
@@ -46,6 +46,7 @@ class Category:
         mass: No article and no plural ("swimwear"); `unit` counts it ("a piece of swimwear").
         overlaps: Categories an annotator could have used for the same thing.
         abstract: A grouping that no item is labelled with.
+        spoken: Whether a question may use its name; false for groupings nobody names ("bag or wallet").
         an: Forces the article where spelling misleads.
     """
 
@@ -61,6 +62,7 @@ class Category:
     synonyms: tuple[str, ...] = ()
     overlaps: tuple[str, ...] = ()
     abstract: bool = False
+    spoken: bool = True
     an: bool | None = None
 
 

@@ -123,6 +123,8 @@ class Facts:
         closed_categories: Categories for which every visible item of every picture is listed (closed world). A
             category counts as closed when it or an ancestor is listed; empty: absence is never known.
         countable: Categories whose rows are single pieces, so that they may be counted.
+        sole_categories: For scene `product`: categories of which a picture shows at most the product itself, so that
+            they can name it ("the footwear"); no model wears another one beside it.
         complete_attributes: Non-exclusive attributes whose listed values are all that hold.
         licence: Licence of the source, or `not stated`.
         source: Where the data come from.
@@ -135,6 +137,7 @@ class Facts:
     image_root: str = "."
     closed_categories: list[str] = field(default_factory=list)
     countable: list[str] = field(default_factory=list)
+    sole_categories: list[str] = field(default_factory=list)
     complete_attributes: list[str] = field(default_factory=list)
     licence: str = "not stated"
     source: str = "not stated"

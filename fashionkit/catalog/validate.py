@@ -178,8 +178,8 @@ def _splits(catalog: Catalog) -> Iterator[str]:
 
 def _facts(catalog: Catalog) -> Iterator[str]:
     facts, onto = catalog.facts, catalog.ontology
-    yield from _unknown("catalog.yaml, closed_categories", facts.closed_categories, list(onto.categories))
-    yield from _unknown("catalog.yaml, countable", facts.countable, list(onto.categories))
+    for name in ("closed_categories", "countable", "sole_categories"):
+        yield from _unknown(f"catalog.yaml, {name}", getattr(facts, name), list(onto.categories))
     yield from _unknown("catalog.yaml, complete_attributes", facts.complete_attributes, list(onto.attributes))
 
 

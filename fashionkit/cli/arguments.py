@@ -9,8 +9,8 @@
         family: list[str] = arg("only these", default=())            # `--family C1 C2`
         mapping: str = arg("mapping YAML", required=True)            # an option that must be given
 
-Types may be str, int, float, bool, Path, Literal, lists of these, and any of them `| None`. The verb
-gets an ordinary object of it, which tests and scripts can make themselves.
+Types may be str, int, float, bool, Path, Literal, lists of these, and any of them `| None`. The verb gets an ordinary
+object of the class, which tests and scripts can make themselves.
 """
 
 from __future__ import annotations

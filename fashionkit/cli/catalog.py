@@ -37,7 +37,7 @@ class ImportArgs(_SplitArgs, JsonArg):
     source: str = arg("CSV, JSONL, Parquet or COCO JSON file, or a folder of pictures and masks")
     out: str = arg("folder of the catalogue to make")
     mapping: str = arg("mapping YAML, or the name of a shipped one", required=True)
-    embed: bool | None = arg("keep the pictures' bytes in the catalogue", default=None)
+    embed: bool = arg("keep the pictures' bytes in the catalogue, whatever the mapping says", default=False)
     max_pixels: int = arg("pictures above this are refused before they are decoded", default=50_000_000)
     max_rejects: float = arg("share of refused rows above which nothing is finished", default=0.10)
     workers: int = arg("processes", default=2)
@@ -59,7 +59,7 @@ def import_(args: ImportArgs) -> int:
     from fashionkit.catalog.importer import ImportOptions, import_catalog
     from fashionkit.recipes import find
 
-    options = ImportOptions(args.workers, args.embed, args.max_pixels, args.max_rejects, args.overwrite)
+    options = ImportOptions(args.workers, args.embed or None, args.max_pixels, args.max_rejects, args.overwrite)
     options.splits = _split_options(args)
     mapping = find("datagen/mappings", args.mapping)
     report = import_catalog(Path(args.source), Path(args.out), mapping, options)

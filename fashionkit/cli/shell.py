@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
 import fashionkit
-from fashionkit.cli import inspect
+from fashionkit.cli import catalog, datagen, inspect
 
 Verb = Callable[[Any], int | None]
 
-VERBS: dict[str, Verb] = {**inspect.VERBS}
+VERBS: dict[str, Verb] = {**catalog.VERBS, **datagen.VERBS, **inspect.VERBS}
 
 _DEBUG = "--debug"
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         return _explain(error)
 
 
@@ -116,23 +117,15 @@ def _call(name: str, verb: Verb, words: list[str]) -> int:
 
 def _explain(error: Exception) -> int:
     """Says in words what went wrong; returns the exit code."""
-    text = "\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", [])])
+    text, code = str(error) or type(error).__name__, 1
     if isinstance(error, ValueError):
-        print(f"fashionkit: {text}", file=sys.stderr)
-        return 2
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename is not None else ""
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
-        print(f"fashionkit: {place}{error.strerror or error}{notes}", file=sys.stderr)
-        return 1
-    if type(error).__name__ == "WorkerLost":
-        print(f"fashionkit: {text}", file=sys.stderr)
-        return 1
-    print(
-        f"fashionkit: unexpected error: {type(error).__name__}: {text}; run with --debug for the traceback",
-        file=sys.stderr,
-    )
-    return 1
+        code = 2
+    elif isinstance(error, OSError):
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else text
+    elif type(error).__name__ != "WorkerLost":  # by name: its module is loaded only where it can be raised
+        text = f"unexpected error: {type(error).__name__}: {text}; run with --debug for the traceback"
+    print("\n".join([f"fashionkit: {text}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+    return code
 
 
 def _drop_stdout() -> None:

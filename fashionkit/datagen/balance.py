@@ -67,8 +67,12 @@ def equal_sides(cells: Cells) -> None:
     cells.keep = np.repeat(np.where(size == 2, low, 0), size)
 
 
-def temper(cells: Cells, options: BalanceOptions) -> int:
+def temper(cells: Cells, options: BalanceOptions, single_too: bool = False) -> int:
     """Open answers keep shares close to p**rho, the head capped; cells with one answer only are left out.
+
+    Args:
+        cells: Counted cells. options: See there.
+        single_too: Keep cells with one answer: another template gives them a second one.
 
     Returns:
         How many candidates stood in cells with a single answer.
@@ -77,10 +81,12 @@ def temper(cells: Cells, options: BalanceOptions) -> int:
     _, first = np.unique(cells.cell, return_index=True)
     single = 0
     for lo, hi in zip(first, [*first, len(cells.code)][1:], strict=True):
-        if hi - lo < 2:
+        if hi - lo < 2 and single_too:
+            cells.keep[lo:hi] = cells.count[lo:hi]
+        elif hi - lo < 2:
             single += int(cells.count[lo:hi].sum())
-            continue
-        cells.keep[lo:hi] = tempered_counts(cells.count[lo:hi], options)
+        else:
+            cells.keep[lo:hi] = tempered_counts(cells.count[lo:hi], options)
     return single
 
 

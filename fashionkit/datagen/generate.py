@@ -101,6 +101,10 @@ class RunReport:
     notes: list[str]
     reused: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report for `--json`."""
+        return {"out": self.out, "samples": self.samples, "families": self.families, "programs": self.programs, "notes": self.notes}
+
     def lines(self) -> list[str]:
         """The report as text."""
         total = sum(self.samples.values())
@@ -139,14 +143,12 @@ def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> R
     _steps(_count, numbers, "count", spec.workers, "counting")
     _solved = solve(_context, [read_count(_context, n, _folder) for n in numbers])
     _steps(_select, numbers, "select", spec.workers, "selecting")
-    kept = sum(kept_by_block(_folder, n) for n in numbers)
-    assert isinstance(kept, np.ndarray)
-    if not kept.sum():
+    rows = _rows_by_block(_context, numbers)
+    if not rows.sum():
         raise InputError("no question of these packs survives its checks on this catalogue", file=spec.catalog)
-    starts = _qid_starts(kept)
+    starts = np.cumsum(rows.T.reshape(-1)).reshape(rows.shape[1], rows.shape[0]).T - rows
     shards = [(b, starts[b].tolist()) for b in range(len(_context.blocks)) if not (_folder / f"done-{b:05d}.json").exists()]
-    total = int(kept.sum() + kept[:, SPLIT_NAMES.index("test")].sum())
-    for _ in run_shards(_write, shards, spec.workers, describe="writing", total_rows=total, rows=int):
+    for _ in run_shards(_write, shards, spec.workers, describe="writing", total_rows=int(rows.sum()), rows=int):
         pass
     return _finish(_context, _solved, catalog, out, paths, identity)
 
@@ -204,11 +206,15 @@ def _select(number: int) -> int:
     return select_unit(_context, number, _folder, _solved.cells[number], _solved.moments[number])
 
 
-def _qid_starts(kept: Array) -> Array:
-    """(blocks, 5) first qid of each block in each split; splits follow each other."""
-    kept = np.concatenate([kept, kept[:, [SPLIT_NAMES.index("test")]]], axis=1)
-    ends = np.cumsum(kept.T.reshape(-1)).reshape(kept.shape[1], kept.shape[0]).T
-    return ends - kept
+def _rows_by_block(context: Context, numbers: list[int]) -> Array:
+    """(blocks, 5) rows that each block writes for each split; qids follow split by split, block by block."""
+    rows = np.zeros((len(context.blocks), len(SAMPLE_SPLITS)), np.int64)
+    times, test = phrasings(context), SPLIT_NAMES.index("test")
+    for number in numbers:
+        kept = kept_by_block(_folder, number)
+        rows[:, : len(SPLIT_NAMES)] += kept * times[context.units[number].template]
+        rows[:, -1] += kept[:, test]
+    return rows
 
 
 def _write(shard: tuple[int, list[int]]) -> int:
@@ -223,14 +229,14 @@ def _write(shard: tuple[int, list[int]]) -> int:
         chosen = columns["split"] == source
         if not chosen.any():
             continue
-        table = _table(_context.pack, {k: v[chosen] for k, v in columns.items()}, starts[number], name == PARAPHRASE)
+        table = _table(_context, {k: v[chosen] for k, v in columns.items()}, starts[number], name == PARAPHRASE)
         path = part_path(out, f"samples/{name}", block)
         write_table(path, table, **WRITE_OPTIONS)
         files[path.relative_to(out).as_posix()] = describe_file(path)
         rows[name] = table.num_rows
         if name != PARAPHRASE:
-            programs += table.num_rows
-            for template, count in enumerate(np.bincount(columns["template"][chosen])):
+            programs += int(chosen.sum())
+            for template, count in enumerate(np.bincount(table["template"].to_numpy())):
                 families[_context.pack.templates[template].family] += int(count)
     write_json(_folder / f"done-{block:05d}.json", {"files": files, "families": families, "rows": rows, "programs": programs})
     return sum(rows.values())
@@ -275,26 +281,31 @@ def _sample_columns(context: Context, template: int, c: Candidates, answer: Arra
 
 
 def stored_slots(t: Template) -> list[str]:
-    """Slots a sample stores, in order: all but attributes that a value slot implies and no program or text names."""
-    named = {a.name for call in t.program.calls() for a in call.arguments if hasattr(a, "name")}
-    named |= {s for q in t.paraphrases for part in q.parts if not isinstance(part, str) for s in part.slots}
-    kept = [s.name for s in t.slots if s.kind != "attribute" or s.name in named]
-    if len(kept) > SLOTS:
-        kept = [n for n in kept if t.slot(n).kind != "attribute" or not any(s.of == n for s in t.slots)]
-    assert len(kept) <= SLOTS, f"{t.id} has more than {SLOTS} slots to store"
-    return kept
+    """Slots a sample stores, in order: all but attributes, which the value of another slot implies, or else those too."""
+    implied = {s.of for s in t.slots if s.kind == "value"}
+    return [s.name for s in t.slots if s.name not in implied]
 
 
-def _table(pack: Pack, columns: dict[str, Array], first: int, held_out: bool) -> pa.Table:
-    counts = [[i for i, q in enumerate(t.paraphrases) if q.held_out == held_out] for t in pack.templates]
-    width = max(len(c) for c in counts)
-    choices = np.array([c + [0] * (width - len(c)) for c in counts], np.uint8)
-    many = np.array([len(c) for c in counts], np.uint64)
+def _table(context: Context, columns: dict[str, Array], first: int, held_out: bool) -> pa.Table:
+    """Samples of one file; each question program stands in as many of its texts as the spec says."""
+    forms = [[i for i, q in enumerate(t.paraphrases) if q.held_out == held_out] for t in context.pack.templates]
+    choices = np.array([[f[i % len(f)] for i in range(16)] for f in forms], np.uint8)
+    many = np.array([len(f) for f in forms], np.int64)
+    times = np.ones(len(many), np.int64) if held_out else phrasings(context)
+    repeat = times[columns["template"]]
+    number = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+    columns = {k: np.repeat(v, repeat) for k, v in columns.items()}
     template = columns["template"]
-    pick = (again(columns["bits"], 77) >> np.uint64(16)) % many[template]
-    paraphrase = choices[template, pick.astype(np.int64)]
+    start = (again(columns["bits"], 77) >> np.uint64(16)).astype(np.int64) % many[template]
+    paraphrase = choices[template, (start + number) % many[template]]
     arrays = {"qid": np.arange(first, first + len(template)), "paraphrase": paraphrase, **columns}
     return pa.Table.from_arrays([pa.array(arrays[f.name], f.type) for f in SAMPLES], schema=SAMPLES)
+
+
+def phrasings(context: Context) -> Array:
+    """(templates,) int64: how many texts each question of a template gets, all different."""
+    open_forms = [sum(not q.held_out for q in t.paraphrases) for t in context.pack.templates]
+    return np.minimum(np.array(open_forms, np.int64), context.spec.phrasings)
 
 
 def _finish(context: Context, solved: Solved, catalog: Catalog, out: Path, paths: list[Path], identity: str) -> RunReport:

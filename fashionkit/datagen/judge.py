@@ -279,6 +279,8 @@ class Judge:
             columns[one], columns[two] = np.minimum(columns[one], columns[two]), np.maximum(columns[one], columns[two])
             side = (judged.answer == columns[one]).astype(np.int64)
         elif layout.sides == 2:
+            if t.anchor == "pair":  # "a hat and a bag" and "a bag and a hat" are one statement
+                columns["cat"], columns["cat2"] = (f(columns["cat"], columns["cat2"]) for f in (np.minimum, np.maximum))
             side = (judged.answer == YES).astype(np.int64)
         else:
             side = judged.answer.astype(np.int64) - layout.side_base

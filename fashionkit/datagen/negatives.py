@@ -138,9 +138,10 @@ def category_drawer(s: Scenes, options: NegativeOptions, groups: bool) -> Drawer
     similar = np.array([[category_similarity(onto, a, b) for b in keys] for a in keys], np.float32)
     train = s.split[s.image] == 0
     if not groups:
-        members = [[v - base] if base <= v < base + n else [] for v in range(len(vocab))]
+        silent = {vocab.category[k] for k in keys if not onto.categories[k].spoken}
+        members = [[v - base] if base <= v < base + n and v not in silent else [] for v in range(len(vocab))]
         return _drawer(s, base, similar, s.leaf, s.leaf, train, members, options)
-    chains = {vocab.category[k]: [vocab.category[a] - base for a in onto.ancestors(k)][:-1] for k in keys}
+    chains = {vocab.category[k]: [vocab.category[a] - base for a in onto.ancestors(k)[:-1] if onto.categories[a].spoken] for k in keys}
     members = [chains.get(v, []) for v in range(len(vocab))]
     return _drawer(s, base, similar, s.leaf, s.leaf, train, members, options)
 

@@ -92,6 +92,7 @@ class Template:
         tie: For `tied`: the template whose cells this one follows; for B5, whose samples it negates.
         share: For `tied`: this template's share of both together.
         needs: A template without which this one could be answered without looking.
+        scene: Kind of catalogue it suits: `product`, `outfit` or `any`.
         min_items: Fewest items of a picture.
         line: Line in the pack.
     """
@@ -109,6 +110,7 @@ class Template:
     tie: str | None = None
     share: float = 0.25
     needs: str | None = None
+    scene: str = "any"
     weight: float = 1.0
     min_items: int = 1
     leak: bool = True
@@ -219,7 +221,7 @@ class _Reader:
 
     def _template(self, raw: Any, at: tuple[str | int, ...]) -> Template:
         allowed = {"id", "family", "anchor", "slots", "program", "text", "balance", "cell", "levels", "mix", "tie", "share"}
-        self._keys(raw, allowed | {"weight", "min_items", "leak", "entails", "needs"}, *at)
+        self._keys(raw, allowed | {"weight", "min_items", "leak", "entails", "needs", "scene"}, *at)
         slots = self._slots(raw.get("slots", {}), (*at, "slots"))
         kinds = {s.name: s.kind for s in slots}
         family = self._word(raw, "family", at, FAMILIES)
@@ -236,6 +238,7 @@ class _Reader:
             mix=self._words(raw, "mix", at, []),
             tie=raw.get("tie"),
             needs=raw.get("needs"),
+            scene=self._word(raw, "scene", at, ("product", "outfit", "any"), "any"),
             share=self._number(raw, "share", at, 0.25, 0.0, 1.0),
             weight=self._number(raw, "weight", at, 1.0, 0.0, 1000.0),
             min_items=int(self._number(raw, "min_items", at, 1, 0, 32)),
@@ -259,7 +262,8 @@ class _Reader:
             item = int(self._number(entry, "item", (*at, name), 1, 1, 2))
             level = self._word(entry, "level", (*at, name), LEVELS) if "level" in entry else None
             slots.append(SlotSpec(name, kind, role, entry.get("of"), item, level))
-        if sum(s.kind != "attribute" for s in slots) > MAX_SLOTS:
+        implied = {s.of for s in slots if s.kind == "value"}
+        if sum(s.name not in implied for s in slots) > MAX_SLOTS:
             raise self.fail(f"at most {MAX_SLOTS} slots", *at)
         for s in slots:
             of = [o.name for o in slots if o.kind == "attribute"]

@@ -133,7 +133,7 @@ def solve(context: Context, counted: list[Counted]) -> Solved:
             equal_sides(c.cells)
             refused[t.id]["no counterpart to balance it"] += int((c.cells.count - c.cells.keep).sum())
         elif t.balance == "tempered":
-            refused[t.id]["always the same answer"] += temper(c.cells, spec.balance)
+            refused[t.id]["always the same answer"] += temper(c.cells, spec.balance, t.needs is not None)
         drop_empty_unless_tied(t, c.cells)
     links = _links(context)
     for follower, leader in links.items():
@@ -142,7 +142,8 @@ def solve(context: Context, counted: list[Counted]) -> Solved:
     available: dict[str, int] = Counter()
     for unit, c in zip(context.units, counted, strict=True):
         available[context.template(unit).family] += c.cells.total
-    targets = family_targets(dict(available), spec.families, spec.samples, spec.balance.family_cap)
+    wanted = None if spec.samples is None else -(-spec.samples // spec.phrasings)
+    targets = family_targets(dict(available), spec.families, wanted, spec.balance.family_cap)
     for number, (unit, c) in enumerate(zip(context.units, counted, strict=True)):
         t = context.template(unit)
         if number not in links and available[t.family]:
@@ -180,17 +181,18 @@ def _tie(context: Context, counted: list[Counted], follower: int, leader: int) -
     ratio = t.share / (1 - t.share)
     one, two = counted[leader].cells, counted[follower].cells
     if t.family == "B5":
-        at = np.searchsorted(one.code, two.code ^ 1)  # the same statement with the opposite answer
-        at = np.minimum(at, max(len(one.code) - 1, 0))
-        match = (one.code[at] == (two.code ^ 1)) if len(one.code) else np.zeros(len(two.code), bool)
-        two.keep = np.where(match, np.floor((one.keep[at] if len(one.code) else 0) * ratio), 0).astype(np.int64)
+        # The same statement with the opposite answer; both sides of a cell keep equally many there, so here too.
+        opposite = dict(zip((one.code ^ 1).tolist(), one.keep.tolist(), strict=True))
+        two.keep = np.array([opposite.get(code, 0) for code in two.code.tolist()], np.int64)
+        drop_empty(two)
+        scale(two, ratio, 2)
         return
     cell = one.cell
     cells, first = np.unique(cell, return_index=True)
     totals = np.add.reduceat(one.keep, first) if len(first) else np.zeros(0, np.int64)
     at = np.minimum(np.searchsorted(cells, two.cell), max(len(cells) - 1, 0))
     match = cells[at] == two.cell if len(cells) else np.zeros(len(two.code), bool)
-    wanted = np.where(match, np.floor((totals[at] if len(cells) else 0) * ratio + 1e-9), 0).astype(np.int64)
+    wanted = np.where(match, np.rint((totals[at] if len(cells) else 0) * ratio), 0).astype(np.int64)
     two.keep = np.minimum(wanted, two.count)
     short = dict(zip(two.cell[match & (two.keep < wanted)].tolist(), two.keep[match & (two.keep < wanted)].tolist(), strict=True))
     for place, (lo, hi) in enumerate(zip(first, [*first, len(cell)][1:], strict=True)):

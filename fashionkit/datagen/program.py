@@ -114,7 +114,7 @@ class Runner:
         product = self.s.facts.scene == "product"
         referred = items.world | (self.s.leaf[row] == items.named)
         if product:
-            referred |= (items.named == NONE) | (items.named == self.s.root)
+            referred |= (items.named == NONE) | (items.named == self.s.root) | self.s.sole[items.named]
         return Item(row, found & referred, (items.may == 0) & items.world)
 
     def _exist(self, items: Items) -> Array:

@@ -70,6 +70,8 @@ def unit_list(s: Scenes, pack: Pack) -> list[Unit]:
     labelled = [n for a, n in enumerate(s.labels) if (s.label[:, a] != NONE).any()]
     units = []
     for number, t in enumerate(pack.templates):
+        if t.scene not in ("any", s.facts.scene):
+            continue
         pool = labelled if t.anchor == "image" else present
         for attributes in _attribute_choices(s, t, pool):
             together = bool(t.program.functions() & {"exist", "count"})
@@ -100,11 +102,20 @@ def _attribute_choices(s: Scenes, t: Template, pool: list[str]) -> list[tuple[st
         asked = names[-1]
         if (exclusive and not onto[asked].exclusive) or (listed and onto[asked].exclusive):
             continue
-        roles = [sorted(v.role for v in t.slots if v.of == x.name) for x in slots]
-        if len(slots) == 2 and roles[0] == roles[1] and roles[0] and names[0] > names[1]:
-            continue
-        choices.append(names)
+        if not _mirrored(t, names):
+            choices.append(names)
     return choices
+
+
+def _mirrored(t: Template, names: tuple[str, ...]) -> bool:
+    """Whether attributes that play the same part stand in another order than the one that is used."""
+    parts: dict[tuple[str, ...], str] = {}
+    for slot, name in zip(t.attribute_slots, names, strict=True):
+        part = tuple(sorted(v.role for v in t.slots if v.of == slot.name))
+        if part and parts.get(part, "") > name:
+            return True
+        parts[part] = name
+    return False
 
 
 class Proposer:
@@ -125,9 +136,11 @@ class Proposer:
         """(vocabulary, MAX_GROUPS + 1) category at each level, 0 where the line ends below the root."""
         table = np.zeros((len(self.s.vocab), MAX_GROUPS + 1), np.uint16)
         for key, number in self.s.vocab.category.items():
-            line = [key, *self.s.ontology.ancestors(key)]
-            for level, name in enumerate(line[:-1][: MAX_GROUPS + 1]):
-                table[number, level] = self.s.vocab.category[name]
+            groups = [k for k in self.s.ontology.ancestors(key)[:-1] if self.s.ontology.categories[k].spoken]
+            if self.s.ontology.categories[key].spoken:
+                table[number, 0] = number
+            for level, name in enumerate(groups[:MAX_GROUPS]):
+                table[number, level + 1] = self.s.vocab.category[name]
         return table
 
     def _member_table(self) -> tuple[Array, Array]:
@@ -170,8 +183,8 @@ class Proposer:
         for level in levels:
             for m in t.mix:
                 drawn_category = any(x.kind == "category" and f == "d" for x, f in zip(t.drawn_slots, m, strict=True))
-                if drawn_category and (level > 1 or level == ROOT):
-                    continue  # groups are drawn once, whatever the item's own depth
+                if drawn_category and (level == ROOT or (level > 1 and unit.level == ALL)):
+                    continue  # there is no other root; groups are drawn once, whatever the item's own depth
                 found += [(m, j, level) for j in (range(self.draws) if "d" in m else range(1))]
         return found
 

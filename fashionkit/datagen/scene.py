@@ -47,7 +47,7 @@ class Scenes:
         attributes, labels: Keys of the A item attributes and L image labels that can be asked about.
         value: (M, A) vocabulary id of the value or set, 0 if none. state: (M, A) S_* codes. label: (I, L) ids.
         sure, may: (I, K) bit masks. clause: vocabulary id → column, -1 where nothing in the catalogue has it.
-        closed, leaf_label, countable: (vocabulary,) bool: absence is known; used as a label; may be counted.
+        closed, sole, countable: (vocabulary,) bool: absence is known; names a product by itself; may be counted.
         complete: (M, A) bool: no further value of the attribute holds.
         held_out: (vocabulary, vocabulary) bool over (leaf, value): kept for the compositional split.
         is_category: (vocabulary,) bool. attribute_of_value, label_of_value: (vocabulary,) position, -1 for others.
@@ -77,7 +77,7 @@ class Scenes:
     may: Array = field(default_factory=lambda: np.empty((0, 0)))
     clause: Array = field(default_factory=lambda: np.empty(0))
     closed: Array = field(default_factory=lambda: np.empty(0))
-    leaf_label: Array = field(default_factory=lambda: np.empty(0))
+    sole: Array = field(default_factory=lambda: np.empty(0))
     countable: Array = field(default_factory=lambda: np.empty(0))
     held_out: Array = field(default_factory=lambda: np.empty((0, 0)))
     is_category: Array = field(default_factory=lambda: np.empty(0))
@@ -167,6 +167,8 @@ def _items(catalog: Catalog, vocab: Vocab, image_ids: pa.ChunkedArray, notes: Co
     image = pc.index_in(table["image_id"], image_ids.combine_chunks())
     leaf = _ids(table["category"], vocab.category, catalog.path, "category")
     region = _ids(table["region"], vocab.region, catalog.path, "region")
+    # "none" is for what is carried or not worn at all: where it is worn is no question to ask.
+    region[region == vocab.region.get("none", NONE)] = NONE
     order = pc.fill_null(table["area"], 0.0)
     table = pa.table(
         {"item_id": table["item_id"], "image": image, "leaf": leaf, "region_id": region, "area": table["area"], "o": order}
@@ -286,16 +288,16 @@ def _labels(catalog: Catalog, vocab: Vocab, names: list[str], image_ids: pa.Chun
 
 
 def _declare(s: Scenes) -> None:
-    """closed, leaf_label, countable by vocabulary id."""
+    """closed, sole, countable by vocabulary id."""
     onto, vocab = s.ontology, s.vocab
-    s.closed, s.leaf_label, s.countable = (np.zeros(len(vocab), bool) for _ in range(3))
-    for names, flags in ((s.facts.closed_categories, s.closed), (s.facts.countable, s.countable)):
+    s.closed, s.sole, s.countable = (np.zeros(len(vocab), bool) for _ in range(3))
+    declared = ((s.facts.closed_categories, s.closed), (s.facts.countable, s.countable), (s.facts.sole_categories, s.sole))
+    for names, flags in declared:
         for name in names:
             if name not in onto.categories:
                 raise InputError("catalog.yaml names an unknown category", found=name, allowed=onto.categories)
             for key in onto.descendants(name):
                 flags[vocab.category[key]] = True
-    s.leaf_label[np.unique(s.leaf)] = True
     for region, number in vocab.region.items():
         here = [k for k, c in onto.categories.items() if not c.abstract and onto.region_of(k) == region]
         s.closed[number] = bool(here) and all(s.closed[vocab.category[k]] for k in here)

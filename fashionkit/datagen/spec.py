@@ -22,6 +22,7 @@ class RunSpec:
     Attributes:
         catalog: Catalogue folder. out: Folder to write. packs: Pack names or paths.
         samples: How many samples; null: as many as balance allows.
+        phrasings: In how many of its paraphrases each question program is put.
         per_image: Most samples of one picture.
         seed: Of all random choices. shard_images: Pictures to a shard. workers: Processes.
         families: Family → weight of its share; 0 leaves it out. Families not named weigh 1.
@@ -33,6 +34,7 @@ class RunSpec:
     out: str = ""
     packs: list[str] = field(default_factory=lambda: ["core"])
     samples: int | None = None
+    phrasings: int = 1
     per_image: int = 2000
     seed: int = 0
     shard_images: int = 4096
@@ -98,6 +100,7 @@ def _typed(kind: Any, value: Any, path: Path, lines: Lines, at: tuple[str, ...])
 def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
     limits: dict[str, tuple[float, float, float]] = {
         "samples": (spec.samples if spec.samples is not None else 1, 1, 10**12),
+        "phrasings": (spec.phrasings, 1, 16),
         "per_image": (spec.per_image, 1, 10**9),
         "shard_images": (spec.shard_images, 1, 60_000),
         "workers": (spec.workers, 1, 4096),

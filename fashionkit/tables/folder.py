@@ -210,13 +210,19 @@ def read_table(folder: str | Path, table: str, columns: Iterable[str] | None = N
     if not parts:
         raise InputError(f"the folder has no table {table!r}", file=folder)
     wanted = None if columns is None else list(columns)
-    pieces = []
-    for path in parts:
-        try:
-            pieces.append(pq.read_table(path, columns=wanted, partitioning=None))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"the file is damaged or not Parquet: {error}", file=path) from error
-        missing = set(wanted or ()) - set(pieces[-1].column_names)
-        if missing:
-            raise InputError("a column is missing", file=path, found=sorted(missing), allowed=pieces[-1].column_names)
-    return pa.concat_tables(pieces)
+    return pa.concat_tables([_read_part(path, wanted) for path in parts])
+
+
+def _read_part(path: Path, wanted: list[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            table = file.read(wanted)  # leaves out in silence what is not there
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"the file is damaged or not Parquet: {error}", file=path) from error
+    if wanted is None:
+        return table
+    missing = set(wanted) - set(names)
+    if missing:
+        raise InputError("a column is missing", file=path, found=", ".join(sorted(missing)), allowed=names)
+    return table.select(wanted)

@@ -249,17 +249,26 @@ def test_held_out_compositions(tmp_path: Path) -> None:
     alone, _ = split(tmp_path, images, SplitOptions(compositions=0.0))
     assert alone == found  # pictures are not moved for them
     assert read_table(tmp_path, "compositions").num_rows == 0
+    nowhere_to_ask = split(tmp_path, images, SplitOptions(shares=(("train", 1.0),), compositions=0.2))[1]
+    assert nowhere_to_ask.compositions == {"eligible": 0, "held_out": 0}
 
 
 def test_no_category_or_value_is_held_out_altogether(tmp_path: Path) -> None:
+    """`lone` is only ever v0, and `lonely` is only ever seen on c0: without these no train question would name them."""
     images, things, states = items(2000)
+    for n in range(0, 2000, 5):
+        things[n]["category"] = "lone" if n % 2 else "c0"
+        states[n] |= {"state": "present", "values": ["v0" if n % 2 else "lonely"]}
     write_rows(tmp_path, "items", 0, things)
     write_rows(tmp_path, "attributes", 0, states)
-    split(tmp_path, images, SplitOptions(compositions=1.0))
-    held = read_table(tmp_path, "compositions").to_pylist()
-    assert 5 <= len(held) < 20
-    assert max(Counter(row["category"] for row in held).values()) < 5
-    assert max(Counter(row["value"] for row in held).values()) < 4
+    report = split(tmp_path, images, SplitOptions(compositions=1.0))[1]
+    held = [tuple(row.values()) for row in read_table(tmp_path, "compositions").to_pylist()]
+    assert report.compositions["eligible"] == 22
+    assert report.compositions["held_out"] == len(held) >= 5
+    assert not {category for category, _, value in held} & {"lone"}
+    assert not {value for category, _, value in held} & {"lonely"}
+    assert max(Counter(category for category, _, _ in held).values()) < 5
+    assert max(Counter(value for _, _, value in held).values()) < 5
 
 
 def test_a_second_call_replaces_the_first(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ class Canvas:
             return fill
         side = int(self.side * 1.25)
         masks = pattern_masks(fabric.pattern, side, round(self.unit * fabric.scale, 2))
-        turn = math.radians(fabric.turn) + angle * self._flip
+        turn = math.radians(fabric.turn) - angle * self._flip
         c, s = math.cos(turn), math.sin(turn)
         # Pattern coordinates of the box's centre stay near the middle of the mask, whatever the turn.
         mx, my = side / 2 + fabric.offset[0], side / 2 + fabric.offset[1]
@@ -192,8 +192,11 @@ class Canvas:
         ends = starts + dash
         first = np.stack([np.interp(starts, along, line[:, 0]), np.interp(starts, along, line[:, 1])], axis=1)
         last = np.stack([np.interp(ends, along, line[:, 0]), np.interp(ends, along, line[:, 1])], axis=1)
-        for a, b in zip(first, last, strict=True):
-            self.stroke([a, b], colour, width)
+        thick = max(1, round(width * self.unit))
+        for xy in np.concatenate([self.to_pixels(first), self.to_pixels(last)], axis=1).tolist():
+            self._pens[0].line(xy, fill=colour, width=thick)
+            if self._mark_pen is not None and self._mark:
+                self._mark_pen.line(xy, fill=self._mark, width=thick)
 
     def dot(self, x: float, y: float, radius: float, colour: RGB) -> None:
         """Draws a small disc on top, owned by whatever is below it."""

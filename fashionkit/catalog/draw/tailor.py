@@ -78,10 +78,14 @@ def _neckline(kind: str, x: float, closed_over: bool) -> Points:
         return np.array([(-8.2, 34.6), (-7.2, 36.5), (0, 56.0), (7.2, 36.5), (8.2, 34.6)]) + (x, 0)
     if kind == "square":
         return np.array([(-11.6, 36.0), (-11.2, 49.0), (11.2, 49.0), (11.6, 36.0)]) + (x, 0)
+    if kind == "deep":
+        return np.array([(-7.8, 34.4), (-6.8, 37.0), (0, 53.0), (6.8, 37.0), (7.8, 34.4)]) + (x, 0)
     if kind == "lapel":
         return np.array([(-7.6, 34.4), (-6.6, 37.0), (0, 62.0), (6.6, 37.0), (7.6, 34.4)]) + (x, 0)
     if kind == "collared":
         return np.array([(-7.0, 33.8), (-5.2, 35.0), (0, 43.5 if closed_over else 41.5), (5.2, 35.0), (7.0, 33.8)]) + (x, 0)
+    if kind == "crew":
+        return smooth([(-7.0, 33.8), (-5.2, 37.4), (0, 39.4), (5.2, 37.4), (7.0, 33.8)], steps=4) + (x, 0)
     depth = {"round": 43.0, "hooded": 42.0}[kind]
     return smooth([(-8.6, 34.7), (-6.6, 40.0), (0, depth), (6.6, 40.0), (8.6, 34.7)], steps=4) + (x, 0)
 
@@ -93,7 +97,7 @@ def torso_cut(body: Body, half: Half, hem: float, neckline: str, *, sleeved: boo
         body: who wears it.
         half: half width by height, from 53 down.
         hem: height of the lower edge.
-        neckline: a key of the vocabulary, or `lapel`.
+        neckline: a key of the vocabulary, or `crew` (a close round), `lapel` or `deep` (of outer layers).
         sleeved: with sleeves the shoulder reaches out to where they are set in.
         outer: a layer over others: a little wider at the shoulders, a deeper opening.
     """

@@ -1,0 +1,134 @@
+"""`fashionkit datagen ...`: generate, look at and export question sets."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from fashionkit.cli.arguments import JsonArg, arg, write_json
+
+
+@dataclass
+class RunArgs(JsonArg):
+    """Arguments of `fashionkit datagen run`."""
+
+    spec: str = arg("recipe name (products, street, drawn) or YAML file")
+    catalog: str | None = arg("catalogue folder; overrides the spec", default=None)
+    out: str | None = arg("folder to write; overrides the spec", default=None)
+    samples: int | None = arg("how many samples; without it, as many as balance allows", default=None)
+    seed: int | None = arg("seed of all random choices", default=None)
+    workers: int | None = arg("processes; the result is the same for any number", default=None)
+
+
+def run(args: RunArgs) -> None:
+    """Generates a question set from a catalogue.
+
+    Every question is a program that is run on the catalogue's tables; yes and no, and the two sides of every choice, are
+    equally many. Prints what was made, and which question families the catalogue cannot carry, with the reason. Stopped
+    or killed, the same command continues; the result is the same bytes in any case.
+
+    Example:
+        fashionkit datagen run drawn --catalog out/drawn --out out/questions --samples 100000
+    """
+    from fashionkit.datagen.generate import generate
+    from fashionkit.datagen.spec import load_spec
+    from fashionkit.tables import InputError
+
+    names = ("catalog", "out", "samples", "seed", "workers")
+    spec = load_spec(args.spec, **{name: getattr(args, name) for name in names})
+    for name in ("catalog", "out"):
+        if not getattr(spec, name):
+            raise InputError(f"the spec names no {name}", hint=f"give --{name} FOLDER")
+    report = generate(spec, say=lambda line: print(line, file=sys.stderr))
+    print("\n".join(report.lines()))
+    print(f"look at it: fashionkit datagen show {report.out} --html {report.out}.html")
+    write_json(args.json, report.to_dict())
+
+
+@dataclass
+class ShowArgs:
+    """Arguments of `fashionkit datagen show`."""
+
+    path: str = arg("question set")
+    n: int = arg("samples", default=20)
+    family: str | None = arg("only this question family, e.g. C2", default=None)
+    split: str | None = arg("only this split", default=None)
+    seed: int = arg("another seed shows other samples", default=0)
+    html: str | None = arg("write a page of pictures with their questions to this file", default=None)
+    catalog: str | None = arg("catalogue with the pictures, if it is not where it was", default=None)
+
+
+def show(args: ShowArgs) -> None:
+    """Shows samples of a question set, evenly over its families.
+
+    Example:
+        fashionkit datagen show out/questions --n 20 --family C2 --html page.html
+    """
+    from fashionkit.datagen.show import page, sample_lines
+    from fashionkit.datagen.store import VQAStore
+    from fashionkit.tables import InputError, write_text
+
+    store = VQAStore(args.path)
+    rows = store.sample(args.n, args.family, args.split, args.seed)
+    if not rows:
+        raise InputError("no such samples in this set", file=args.path, found=args.family or args.split)
+    print("\n".join(sample_lines(rows)))
+    if args.html is not None:
+        from pathlib import Path
+
+        write_text(Path(args.html), page(store, rows, args.catalog))
+        print(f"wrote {args.html}")
+
+
+@dataclass
+class ExportArgs(JsonArg):
+    """Arguments of `fashionkit datagen export`."""
+
+    path: str = arg("question set")
+    out: str = arg("folder to write")
+    format: Literal["parquet", "llava", "jsonl"] = arg(
+        "parquet: text columns; llava: conversations a picture; jsonl: a line a sample", default="parquet"
+    )
+    splits: list[str] = arg("splits to export; all without it", default=())
+    catalog: str | None = arg("catalogue with the pictures; their file names go into the export", default=None)
+
+
+def export(args: ExportArgs) -> None:
+    """Writes a question set as text for other tools.
+
+    The Parquet export loads with Hugging Face `datasets` offline; llava is the conversation list of LLaVA.
+
+    Example:
+        fashionkit datagen export out/questions out/text --format jsonl
+    """
+    from fashionkit.datagen.export import export_set
+
+    counts = export_set(args.path, args.out, args.format, args.splits, args.catalog)
+    print(f"{args.out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()))
+    write_json(args.json, {"out": args.out, "format": args.format, "samples": counts})
+
+
+@dataclass
+class PacksArgs:
+    """Arguments of `fashionkit datagen packs`."""
+
+    packs: list[str] = arg("pack names or YAML files", default=("core",))
+
+
+def packs(args: PacksArgs) -> None:
+    """Checks template packs and lists their templates.
+
+    Example:
+        fashionkit datagen packs --packs '[core, my_pack.yaml]'
+    """
+    from fashionkit import recipes
+    from fashionkit.datagen.packs import load_packs
+
+    pack = load_packs([recipes.find("datagen/packs", name) for name in args.packs])
+    for t in pack.templates:
+        print(f"{t.id:22} {t.family:3} {t.balance:9} {len(t.paraphrases)} texts  {t.program.text()}")
+    print(f"{len(pack.templates)} templates, {sum(len(t.paraphrases) for t in pack.templates)} texts: all right")
+
+
+VERBS = {"datagen run": run, "datagen show": show, "datagen export": export, "datagen packs": packs}

@@ -1,0 +1,176 @@
+"""A first mapping for an unknown table: what it takes columns for, and that it can be imported as it is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fashionkit import recipes
+from fashionkit.catalog.importer import ImportOptions, import_catalog
+from fashionkit.catalog.mapping import Mapping, load_mapping
+from fashionkit.catalog.ontology import Ontology
+from fashionkit.catalog.suggest import suggest_mapping
+from fashionkit.catalog.suggest_yaml import quoted
+from fashionkit.tables import InputError
+from fashionkit.tables.yamls import parse_yaml
+
+FASHION = recipes.find("datagen/ontologies", "fashion")
+
+
+def write(folder: Path, rows: list[dict[str, Any]], name: str = "shop.csv") -> Path:
+    with (folder / name).open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / name
+
+
+def suggest(source: Path, extend: bool = False) -> tuple[Mapping, str, list[str]]:
+    out, onto = source.with_suffix(".yaml"), source.parent / "words.yaml" if extend else None
+    lines = suggest_mapping(source, out, FASHION, "fashion", onto, overwrite=True)
+    return load_mapping(out), out.read_text(encoding="utf-8"), lines
+
+
+def rich(shop: Any) -> list[dict[str, Any]]:
+    """The made-up shop with the columns that shops have."""
+    for i, row in enumerate(shop.rows):
+        row["Category"] = row.pop("type")
+        row["base color"] = row.pop("colour")
+        row["name"] = f"Acme men's very nice thing number {i} in a box"
+        row["season"] = ["Summer", "Winter"][i % 2]
+        row["trims"] = ["pockets|logo", "bow", "", "fringe|bow", "logo"][i % 5]
+        row["usage"] = ["Casual", "Formal", "Party"][i % 3]
+        row["stock"] = ["yes", "no"][i % 2]
+        row["link"] = f"https://shop.example/{i}.jpg"
+        row["code"] = f"X{i}Y"
+        row["empty"] = ""
+        row["mood"] = ["zorp", "blag", "quux"][i % 3]
+    shop.rows[3]["Category"] = "Sneakrs"
+    shop.rows[9]["Category"] = "Flurbs"
+    shop.rows[4]["base color"] = "Gren"
+    return list(shop.rows)
+
+
+def test_it_finds_the_roles(shop: Any) -> None:
+    mapping, text, _ = suggest(write(shop.folder, rich(shop)))
+    assert (mapping.image.id, mapping.image.path, mapping.image.folder) == ("sku", "file", "photos")
+    assert mapping.category.column == "Category" and mapping.category.values["T-Shirts"] == "t_shirt"
+    found = {spec.column: (spec.attribute, spec.separator) for spec in mapping.attributes}
+    assert found == {"base color": ("colour", None), "trims": ("details", "|"), "usage": ("occasion", None)}
+    for column, reason in (
+        ("name", "free text"),
+        ("season", "cannot show it"),
+        ("price", "numbers"),
+        ("stock", "yes or no"),
+        ("link", "addresses"),
+        ("code", "different word"),
+        ("empty", "is empty"),
+        ("mood", "no values"),
+    ):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"#   {column}:"))
+        assert reason in line
+
+
+def test_it_counts_values_and_names_slips_and_neighbours(shop: Any) -> None:
+    mapping, text, lines = suggest(write(shop.folder, rich(shop)))
+    assert "    Jeans: jeans   # 5" in text.splitlines()
+    assert set(mapping.category.skip) == {"Sneakrs", "Flurbs"}
+    assert 'Sneakrs: not in the ontology yet   # 1; written like "Sneakers", so perhaps Sneakrs: sneakers' in text
+    assert 'Gren: not in the ontology yet   # 1; written like "Green", so perhaps Gren: green' in text
+    assert any("Flurbs" in line for line in lines)
+
+
+@pytest.mark.parametrize("extend", [False, True])
+def test_what_it_writes_can_be_imported_as_it_is(shop: Any, extend: bool) -> None:
+    source = write(shop.folder, rich(shop))
+    suggest(source, extend)
+    report = import_catalog(source, shop.out, source.with_suffix(".yaml"), ImportOptions(workers=1))
+    assert report.failure is None and report.tally.rejected == ({"skipped": 1} if extend else {"skipped": 2})
+    assert report.tally.cells["base color as colour"] == {"present": 28 if extend else 27, "unknown": 1}
+
+
+def test_the_extended_ontology_holds_the_new_words(shop: Any) -> None:
+    rows = rich(shop)
+    rows[10]["Category"], rows[11]["usage"] = "Cargo Trousers 2000", "Moon landing"
+    mapping, _, _ = suggest(write(shop.folder, rows), extend=True)
+    assert mapping.ontology_path.name == "words.yaml"
+    assert mapping.ontology.categories["flurbs"].parent == "item"
+    assert mapping.category.values["Flurbs"] == "flurbs" and "Sneakrs" in mapping.category.skip
+    assert mapping.ontology.attributes["occasion"].values["moon_landing"].name == "moon landing"
+    shipped = Ontology.load(FASHION)
+    assert set(shipped.categories) < set(mapping.ontology.categories)
+
+
+def test_several_items_a_picture(shop: Any) -> None:
+    for i, row in enumerate(shop.rows):
+        row["file"] = f"{i // 3}.jpg"
+        row["look_id"] = i // 6
+    mapping, _, _ = suggest(write(shop.folder, shop.rows))
+    assert (mapping.image.id, mapping.item.id, mapping.facts.scene) == ("file", "sku", "outfit")
+    assert mapping.image.group == "look_id"
+
+
+def test_names_of_files_can_be_the_ids(shop: Any) -> None:
+    for row in shop.rows:
+        row["sku"] = "all"
+    mapping, _, _ = suggest(write(shop.folder, shop.rows))
+    assert mapping.image.id == mapping.image.path == "file"
+
+
+def test_a_parquet_with_pictures(shop: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pictures = [(shop.folder / "photos" / row["file"]).read_bytes() for row in shop.rows]
+    rows = pa.Table.from_pylist(shop.rows).drop_columns(["file"]).append_column("img", pa.array(pictures))
+    pq.write_table(rows.append_column("s", pa.array([{"a": 1}] * 30)), shop.folder / "shop.parquet")
+    mapping, text, _ = suggest(shop.folder / "shop.parquet")
+    assert mapping.image.bytes == "img" and "#   s: holds no words" in text
+    report = import_catalog(shop.folder / "shop.parquet", shop.out, shop.folder / "shop.yaml", ImportOptions(workers=1))
+    assert report.tally.images == 30
+
+
+def test_tables_that_it_cannot_read(shop: Any) -> None:
+    words = [{"id": i, "thing": f"w{i % 4}"} for i in range(20)]
+    with pytest.raises(InputError, match="no column holds categories"):
+        suggest(write(shop.folder, words))
+    with pytest.raises(InputError, match="no column can be the id"):
+        suggest(write(shop.folder, [{"n": 1, "thing": "jeans"}] * 5))
+    with pytest.raises(InputError, match="no rows"):
+        (shop.folder / "shop.csv").write_text("id,type\n")
+        suggest(shop.folder / "shop.csv")
+
+
+def test_files_that_are_there_are_kept(shop: Any) -> None:
+    source = write(shop.folder, shop.rows)
+    (shop.folder / "mine.yaml").write_text("years of work")
+    for out, onto in ((shop.folder / "mine.yaml", None), (shop.folder / "new.yaml", shop.folder / "mine.yaml")):
+        with pytest.raises(InputError, match="there already"):
+            suggest_mapping(source, out, FASHION, "fashion", onto)
+    assert (shop.folder / "mine.yaml").read_text() == "years of work"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=30))
+def test_any_word_can_be_a_key(word: str) -> None:
+    data, _ = parse_yaml(f"{quoted(word)}: {quoted(word)}\n", "test")
+    assert data == {word: word}
+
+
+NASTY = ["a: b", "# c", "'q'", '"q"', "{x}", "[y]", "- z", "no", "null", "1", "é\u2028ü", "a\tb", "\x7f", "😀", "*a", "&b"]
+
+
+def test_nasty_words_survive(shop: Any, make_picture: Callable[..., bytes]) -> None:
+    for row, word in zip(shop.rows, NASTY, strict=False):
+        row["colour"] = word
+    for row in shop.rows:
+        row["a: #{b}\n"] = row["colour"]
+    for extend in (False, True):
+        mapping, _, _ = suggest(write(shop.folder, shop.rows), extend)
+        assert {"a: b", "- z"} <= {*mapping.attributes[0].unknown, *mapping.attributes[0].values} or mapping.attributes == ()
