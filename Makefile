@@ -3,9 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint bench
 
-# The interpreter that makes .venv: the first of these that runs and is new enough. `make PYTHON=… setup` names another.
+# The interpreter that makes .venv: the first of these that runs and is new enough, or the one that PYTHON names.
 PYTHON ?=
-CANDIDATES = $(PYTHON) python3.11 python3.12 python3.13 python3
+CANDIDATES = $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
 
 BENCHMARKS = benchmarks/cli_start.py
@@ -25,7 +25,7 @@ setup: .venv/.installed
 	  if $$one -c '$(NEW_ENOUGH)' >/dev/null 2>&1; then python=$$one; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "fashionkit needs Python 3.11 or newer; found: $$(python3 --version 2>&1 || true)." >&2; \
+	  echo "fashionkit needs Python 3.11 or newer; tried: $(CANDIDATES); python3 is $$(python3 --version 2>&1 || true)." >&2; \
 	  echo "Install one, or name it: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; \
 	fi; \
 	[ -x .venv/bin/python ] || $$python -m venv .venv

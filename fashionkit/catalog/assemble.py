@@ -52,20 +52,22 @@ def begin(out: Path, made_from: dict[str, Any], overwrite: bool, stage: Callable
     if plan is not None and plan["made_from"] == made_from:
         sweep_temporary(out)
         return int(plan["shards"])
-    begun = (out / staging.HIDDEN).is_dir()
-    if (out / MANIFEST).is_file() and not begun and not overwrite:
+    finished = (out / MANIFEST).is_file()
+    if finished and not overwrite:
         manifest = read_manifest(out, KIND)
         if {"inputs": manifest.inputs, "params": manifest.params} == made_from:
             return None
-    _clear(out, overwrite or begun)
+    _may_be_replaced(out, overwrite or ((out / staging.HIDDEN).is_dir() and not finished))
+    staging.remove(out)
     (out / staging.HIDDEN).mkdir(parents=True)
-    shards = stage()
+    shards = stage()  # before anything is removed: a source that cannot be read costs no catalogue
+    _clear(out)
+    staging.publish(out)
     staging.write_plan(out, {"made_from": made_from, "shards": shards})
     return shards
 
 
-def _clear(out: Path, allowed: bool) -> None:
-    """Empties the folder of what a catalogue is made of, and of nothing else."""
+def _may_be_replaced(out: Path, allowed: bool) -> None:
     if out.is_file():
         raise InputError("this is a file, and a folder is needed", file=out)
     if not out.exists() or not any(out.iterdir()):
@@ -77,8 +79,11 @@ def _clear(out: Path, allowed: bool) -> None:
     if strange:
         hint = "give another folder"
         raise InputError("the folder holds things that are no part of a catalogue", file=out, found=strange, hint=hint)
-    (out / MANIFEST).unlink(missing_ok=True)  # first: without it, a half-emptied folder is an unfinished one
-    for name in (*_FILES, *TABLES, staging.HIDDEN):
+
+
+def _clear(out: Path) -> None:
+    """Empties the folder of what a catalogue is made of; the manifest first, so that what is left is no catalogue."""
+    for name in (*_FILES, *TABLES):
         path = out / name
         if path.is_dir():
             shutil.rmtree(path)

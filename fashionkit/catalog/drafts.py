@@ -223,10 +223,10 @@ class Shard:
         self.write_rejects(folder, part)
         write_rows(folder, "images", part, self._images)
 
-    def write_rejects(self, folder: Path, part: int) -> None:
-        """Writes what was refused, and the counts."""
+    def write_rejects(self, folder: Path, part: int, below: str = ".") -> None:
+        """Writes what was refused (into a folder `below`), and the counts."""
         if self._rejects:
-            write_rows(folder, "rejects", part, self._rejects)
+            write_rows(folder / below, "rejects", part, self._rejects)
         write_text(tally_path(folder, part), json.dumps(self.tally.counts()))
 
 

@@ -18,8 +18,8 @@ from typing import Any
 from PIL import Image
 
 from fashionkit.catalog.assemble import begin, finish, make_shards, plain_splits
-from fashionkit.catalog.draw import DrawnItem, draw_outfit
 from fashionkit.catalog.drafts import AttributeDraft, ImageDraft, ItemDraft, Shard, ShardSettings, Tally, read_tallies
+from fashionkit.catalog.draw import DrawnItem, draw_outfit
 from fashionkit.catalog.images import MAX_PIXELS
 from fashionkit.catalog.masks import cropped
 from fashionkit.catalog.ontology import Ontology

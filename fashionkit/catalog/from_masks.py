@@ -66,7 +66,9 @@ class FolderSource(Source):
     def batches(self, columns: Sequence[str], binary: Sequence[str] = ()) -> Iterator[pa.Table]:
         rows = [(Path(name).stem, name, Path(name).stem + self._suffix) for name in self._files]
         if rows:
-            cells = dict(zip(self.names, (pa.array(column, pa.string()) for column in zip(*rows, strict=True)), strict=True))
+            cells = dict(
+                zip(self.names, (pa.array(column, pa.string()) for column in zip(*rows, strict=True)), strict=True)
+            )
             arrays = [pa.array(range(1, len(rows) + 1), pa.int64()), *(cells[name] for name in columns)]
             yield pa.table(arrays, names=[ROW, *(PREFIX + name for name in columns)])
 
@@ -93,7 +95,9 @@ def label_names(mapping: Mapping, base: Path) -> dict[int, str]:
         rows, numbers, labels = (column.to_pylist() for column in batch.columns)
         for row, number, label in zip(rows, numbers, labels, strict=True):
             if not (number and number.isdecimal() and int(number) < 256) or not label:
-                raise InputError("an id from 0 to 255 and a label are needed", file=path, row=row, found=[number, label])
+                raise InputError(
+                    "an id from 0 to 255 and a label are needed", file=path, row=row, found=[number, label]
+                )
             found[int(number)] = label
     return found
 
@@ -124,12 +128,18 @@ class MaskReader:
                 continue
             refused = self._items(image, ids, shard)
             drafts = (r.read(row[PREFIX + str(r.spec.column)], "", row[ROW], shard) for r in self.labels)
-            image.labels = joined([draft for draft in drafts if draft is not None], self.mapping.ontology, row[ROW], shard)
+            image.labels = joined(
+                [draft for draft in drafts if draft is not None], self.mapping.ontology, row[ROW], shard
+            )
             shard.add(image, refused)
 
     def _mask(self, row: dict[str, Any], shard: Shard) -> np.ndarray[Any, np.dtype[np.uint8]]:
         spec = self.mapping.mask
-        data = row[PREFIX + spec.bytes] if spec.bytes is not None else read_file(self.root, row[PREFIX + str(spec.path)] or "")
+        data = (
+            row[PREFIX + spec.bytes]
+            if spec.bytes is not None
+            else read_file(self.root, row[PREFIX + str(spec.path)] or "")
+        )
         return open_mask(data or b"", shard.settings.max_pixels)
 
     def _items(self, image: ImageDraft, ids: np.ndarray[Any, np.dtype[np.uint8]], shard: Shard) -> int:
@@ -143,7 +153,9 @@ class MaskReader:
             shard.tally.entries += 1
             try:
                 if label is None:
-                    raise Refused("unnamed_id", f"the mask has the id {number}, which no label names", "mask", str(number))
+                    raise Refused(
+                        "unnamed_id", f"the mask has the id {number}, which no label names", "mask", str(number)
+                    )
                 category = self.category.look(label)
             except Refused as why:
                 refused += why.reason != "skipped"

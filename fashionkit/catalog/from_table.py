@@ -1,7 +1,7 @@
 """The `table` format: CSV, JSON lines or Parquet, a row an item; rows of one image id are items of one picture.
 
-    source ──► ids only ──► duplicates, order of pictures ──► staged shards: whole pictures, text cells, bytes
-    staged shard ──► rows of a picture ──► ImageDraft with its items ──► Shard
+source ──► ids only ──► duplicates, order of pictures ──► staged shards: whole pictures, text cells, bytes
+staged shard ──► rows of a picture ──► ImageDraft with its items ──► Shard
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class TableReader:
             detail = "a box needs four numbers: x, y, width, height"
             raise Refused("bad_box", detail, self.mapping.item.box[0], str(cells)) from error
         if not (0 <= x < 1e6 and 0 <= y < 1e6 and 0 < width < 1e6 and 0 < height < 1e6):
-            raise Refused("bad_box", "a box must have a size and lie in the picture", self.mapping.item.box[0], str(cells))
+            raise Refused(
+                "bad_box", "a box must have a size and lie in the picture", self.mapping.item.box[0], str(cells)
+            )
         return x, y, width, height
-
-

@@ -60,7 +60,7 @@ def measure(data: bytes, max_pixels: int = MAX_PIXELS) -> Measured:
         if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
             width, height = height, width
         image.draft("RGB", (_DRAFT, _DRAFT))
-        small = _upright(image).resize((THUMB, THUMB), Image.Resampling.BOX)
+        small = _upright(image).resize((THUMB, THUMB), Image.Resampling.BILINEAR)
     return Measured(width, height, hashlib.sha256(data).hexdigest(), np.asarray(small))
 
 

@@ -200,7 +200,8 @@ def _lost_cells(tally: Tally) -> Counter[str]:
 def _too_many(tally: Tally, limit: float, out: Path) -> str | None:
     """Why the import may not be finished, or None: too much was refused, or nothing is left."""
     refused = sum(count for reason, count in tally.rejected.items() if reason != "skipped")
-    end = f"no manifest was written; {out / 'rejects'} lists every row: mend the source or the mapping, or raise the limit"
+    lists = f"{out / 'rejects'} lists every row"
+    end = f"no manifest was written; {lists}: mend the source or the mapping, or raise the limit"
     if not tally.images:
         return f"no picture is left; {end}"
     if refused > limit * tally.entries:
@@ -214,7 +215,7 @@ def _too_many(tally: Tally, limit: float, out: Path) -> str | None:
 
 
 def _image_root(root: Path, out: Path) -> str:
-    """The picture folder as `catalog.yaml` states it: relative where both lie in one place that may move, else absolute."""
+    """The picture folder as `catalog.yaml` states it: relative where both lie in one place that may move as a whole."""
     root, out = root.resolve(), out.resolve()
     if len(Path(os.path.commonpath([root, out])).parts) > 1:
         return Path(os.path.relpath(root, out)).as_posix()

@@ -12,7 +12,8 @@
     category: {column, values, skip, refine, words, source, confidence}   `refine` (fashionpedia): attributes that name
                                                              a narrower category than the annotation's own
     attributes:                   a list, a column may be mapped twice
-      - {attribute, column, values, unknown, absent, not_visible, not_for, separator, complete, words, source, confidence}
+      - {attribute, column, values, unknown, absent, not_visible, not_for, separator, complete, words, source,
+         confidence}
     labels:                       the same with `label` in place of `attribute`: image-level attributes
     leave_out:                    rows of a table that are left out on purpose: a list of
       - {column, contains, reason}                           `contains`: pieces of text, regardless of case
@@ -246,11 +247,11 @@ class _Reader:
             self.fail("a mapping is needed here", *at, found=raw)
         assert is_dataclass(cls)
         hints, known = typing.get_type_hints(cls), {f.name: f for f in fields(cls)}
-        names = {old: new for new, old in rename.items()}
+        names = {ours: theirs for theirs, ours in rename.items()}
         self._only(raw, [names.get(name, name) for name in known], *at)
         given: dict[str, Any] = {}
         for key, value in raw.items():
-            name = rename.get(key, key)
+            name = rename[key] if key in rename else str(key)
             given[name] = self.typed(hints[name], value, (*at, key), bool(known[name].metadata.get("list")))
         for name, f in known.items():
             if name not in given and f.default is MISSING and f.default_factory is MISSING:

@@ -50,7 +50,7 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> Mask:
 
 
 def unpack_runs(packed: str) -> list[int]:
-    """COCO's text form of run lengths: 5 bits a letter, low bits first, from the third on as difference to two before."""
+    """COCO's text form of run lengths: 5 bits a letter, low bits first, from the third on as a difference."""
     counts: list[int] = []
     at = 0
     while at < len(packed):

@@ -1,6 +1,6 @@
 """Looks at the columns of an unknown table: how full, how varied, what kind of words.
 
-    table ──► batches ──► counts of words a column (up to a limit) ──► Profile: id, path, words, text, numbers, ...
+table ──► batches ──► counts of words a column (up to a limit) ──► Profile: id, path, words, text, numbers, ...
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Shards of source rows, kept beside an unfinished catalogue, so that any worker can make any shard alone.
 
     <catalog>/.import/rows/part-00000.parquet …   source rows of whole pictures
+    <catalog>/.import/rejects/part-…              rows that reach no shard, until they are published
     <catalog>/.import/plan.json                   written last: the source is staged, and this is what it was
     <catalog>/.import/tally-00000.json …          counts of finished shards
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 
 from fashionkit.catalog.drafts import Shard, ShardSettings
 from fashionkit.catalog.words import Refused
-from fashionkit.tables import part_path, write_table, write_text
+from fashionkit.tables import part_path, table_parts, write_table, write_text
 
 SHARD = 512  # pictures a shard
 HIDDEN = ".import"
@@ -58,7 +59,7 @@ class Stager:
         """Writes the last shard, and the rows that were refused before any shard was cut."""
         if self._waiting and sum(map(len, self._waiting)):
             self._write()
-        self._refused.write_rejects(self.folder, self.shards)
+        self._refused.write_rejects(self.folder, self.shards, HIDDEN)
 
 
 def write_plan(folder: Path, plan: dict[str, Any]) -> None:
@@ -80,6 +81,14 @@ def staged_rows(folder: Path, part: int) -> pa.Table:
     return pa.parquet.read_table(part_path(folder / HIDDEN, "rows", part), partitioning=None)
 
 
+def publish(folder: Path) -> None:
+    """Moves the rows that were refused while staging to the catalogue's rejects."""
+    for part in table_parts(folder / HIDDEN, "rejects"):
+        (folder / "rejects").mkdir(exist_ok=True)
+        part.replace(folder / "rejects" / part.name)
+
+
 def remove(folder: Path) -> None:
-    """Removes the staging of a finished import."""
-    shutil.rmtree(folder / HIDDEN)
+    """Removes the staging."""
+    if (folder / HIDDEN).is_dir():
+        shutil.rmtree(folder / HIDDEN)

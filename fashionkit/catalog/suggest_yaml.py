@@ -38,7 +38,7 @@ def mapping_yaml(found: Suggestion, ontology_name: str, added: Added) -> str:
     """The mapping's text."""
     name = file_name(found.source)
     head = [
-        f"# A first mapping for {_comment(found.source.name)}, made by `fashionkit catalog suggest`: read it and mend it.",
+        f"# A first mapping for {_comment(found.source.name)}, made by `catalog suggest`: read it and mend it.",
         "# Numbers behind # are rows. Nothing is declared complete; see `closed_categories` and `complete` when it is.",
         *(f"# Note: {_comment(note)}" for note in found.notes),
         f"schema: {MAPPING_SCHEMA}",
@@ -92,7 +92,10 @@ def _category(column: Column, found: Suggestion, added: Added) -> list[str]:
 
 def _values(column: Column, key: str, ontology: Ontology, added: Added) -> list[str]:
     assert column.attribute is not None, "an attribute's column names it"
-    lines = [f"  - column: {quoted(column.profile.name)}   # {_comment(column.reason)}", f"    {key}: {column.attribute}"]
+    lines = [
+        f"  - column: {quoted(column.profile.name)}   # {_comment(column.reason)}",
+        f"    {key}: {column.attribute}",
+    ]
     if column.separator is not None:
         lines.append(f"    separator: {quoted(column.separator)}")
     lines.append("    values:")
@@ -107,7 +110,9 @@ def _values(column: Column, key: str, ontology: Ontology, added: Added) -> list[
 
 def _found(words: Words, added: dict[str, str], indent: str) -> list[str]:
     lines = [f"{indent}{quoted(word)}: {key}   # {words.counts[word]:,}" for word, key in words.found.items()]
-    return lines + [f"{indent}{quoted(w)}: {key}   # {words.counts[w]:,}, new in the ontology" for w, key in added.items()]
+    return lines + [
+        f"{indent}{quoted(w)}: {key}   # {words.counts[w]:,}, new in the ontology" for w, key in added.items()
+    ]
 
 
 def _lost(words: Words, lost: list[str], allowed: list[str], table: dict[str, str], indent: str) -> list[str]:

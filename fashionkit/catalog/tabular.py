@@ -14,6 +14,7 @@ import csv
 import io
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ _DELIMITERS = ",;\t|"
 _BATCH = 1024
 
 
-class Source:
+class Source(ABC):
     """A table that is read once or more.
 
     Attributes:
@@ -48,9 +49,9 @@ class Source:
     names: list[str]
     broken: list[tuple[int, Refused]]
 
+    @abstractmethod
     def batches(self, columns: Sequence[str], binary: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Tables of ROW and the wanted columns (prefixed), in source order."""
-        raise NotImplementedError
 
     def require(self, columns: Iterable[str]) -> None:
         """Raises InputError, with the nearest name, when a column is not there."""
@@ -123,6 +124,7 @@ class CsvSource(_MemorySource):
         super().__init__(path)
         text = _decode(path, spec.encoding)
         delimiter = spec.delimiter or sniff_delimiter(text)
+        self._clean = not _surrogates([text])
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         self.names = self._header(reader)
         for line, record in self._records(reader):
@@ -157,7 +159,7 @@ class CsvSource(_MemorySource):
                 yield line, record
 
     def _problem(self, record: list[str]) -> Refused | None:
-        if _surrogates(record):
+        if not self._clean and _surrogates(record):
             return Refused("not_utf8", "the row holds bytes that are not UTF-8 text")
         if len(record) != len(self.names):
             detail = f"the row has {len(record)} cells and the header {len(self.names)}"
@@ -182,7 +184,13 @@ def _decode(path: Path, encoding: str) -> str:
 
 
 def _surrogates(record: list[str]) -> bool:
-    return any("\udc80" <= letter <= "\udcff" for cell in record for letter in cell)
+    """Whether a cell holds what `surrogateescape` makes of bytes that are not UTF-8."""
+    try:
+        for cell in record:
+            cell.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def sniff_delimiter(text: str) -> str:
@@ -307,7 +315,9 @@ def as_text(array: pa.Array, file: Path, name: str) -> pa.Array:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         inner = as_text(array.flatten(), file, name)
         if array.null_count == 0:
-            return pa.ListArray.from_arrays(array.offsets.cast(pa.int32()), inner) if array.offset == 0 else _relist(array)
+            return (
+                pa.ListArray.from_arrays(array.offsets.cast(pa.int32()), inner) if array.offset == 0 else _relist(array)
+            )
         return _relist(array)
     if pa.types.is_floating(kind):
         return pa.array([_scalar(name, value) for value in array.to_pylist()], pa.string())

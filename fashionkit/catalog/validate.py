@@ -112,7 +112,9 @@ def _words(catalog: Catalog) -> Iterator[str]:
             lists = rows["values"].filter(pc.equal(rows[column], name))
             values = pc.unique(pc.list_flatten(lists)).to_pylist()
             yield from _unknown(f"{table}.values of {name}", values, list(onto.attributes[name].values))
-    joined = catalog.table("attributes", ["item_id", "attribute"]).join(items.select(["item_id", "category"]), "item_id")
+    joined = catalog.table("attributes", ["item_id", "attribute"]).join(
+        items.select(["item_id", "category"]), "item_id"
+    )
     pairs = joined.group_by(["attribute", "category"]).aggregate([]).to_pylist()
     known = [p for p in pairs if p["attribute"] in of_item and p["category"] in onto.categories]
     odd = [f"{p['category']} / {p['attribute']}" for p in known if not onto.applies(p["attribute"], p["category"])]

@@ -1,7 +1,7 @@
 """Looks the words of a source up in a mapping and its ontology.
 
-    cell ──► `values` ──► `unknown` / `absent` / `not_visible` ──► empty spellings ──► ontology names and synonyms
-                 └────────────── as written, then regardless of case, spaces and hyphens ──────────────┘
+cell ──► `values` ──► `unknown` / `absent` / `not_visible` ──► empty spellings ──► ontology names and synonyms
+             └────────────── as written, then regardless of case, spaces and hyphens ──────────────┘
 """
 
 from __future__ import annotations
@@ -48,12 +48,17 @@ class ValueWords:
         exact |= {word: Found(PRESENT if key else UNKNOWN, key) for word, key in spec.values.items()}
         self._exact = exact
         self._table = table | {fold(word): found for word, found in exact.items()}
+        self._looked_up: dict[str, Found] = {}
 
     def look(self, word: str | None) -> Found:
         """What a cell, or one of its parts, means."""
         if word is None:
             return Found(UNKNOWN)
-        return self._exact.get(word) or self._table.get(fold(word)) or Found(UNMAPPED, why=self._near(word))
+        found = self._looked_up.get(word)
+        if found is None:
+            found = self._exact.get(word) or self._table.get(fold(word)) or Found(UNMAPPED, why=self._near(word))
+            self._looked_up[word] = found
+        return found
 
     def _near(self, word: str) -> str:
         name = self.spec.attribute

@@ -54,4 +54,9 @@ def write_json(path: str | None, figures: dict[str, Any]) -> None:
 
     from fashionkit.tables import write_text
 
-    write_text(Path(path), json.dumps(figures, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(figures, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    target = Path(path)
+    if target.exists() and not target.is_file():  # /dev/stdout or a pipe: written to, never replaced
+        target.write_text(text, encoding="utf-8")
+    else:
+        write_text(target, text)

@@ -8,7 +8,7 @@
     130  stopped with Ctrl-C; running the same command again continues
 
 A new group of verbs is a module `fashionkit/cli/<group>.py` with a dict `VERBS` of name (one or two words) → plain
-function of one dataclass (`fashionkit.cli.arguments`), and one line in `VERBS` here. Such a module imports nothing
+function of one dataclass (`fashionkit.cli.arguments`), and its name in `GROUPS` here. Such a module imports nothing
 heavy at its top: `fashionkit --help` reads all of them for their first lines. A function's docstring is its help; what
 follows a line `Example:` is shown at the end.
 """
@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, get_type_hints
 
 import fashionkit
@@ -26,7 +26,9 @@ from fashionkit.cli import catalog, datagen, inspect
 
 Verb = Callable[[Any], int | None]
 
-VERBS: dict[str, Verb] = {**catalog.VERBS, **datagen.VERBS, **inspect.VERBS}
+GROUPS: tuple[ModuleType, ...] = (catalog, datagen, inspect)
+VERBS: dict[str, Verb] = {name: verb for group in GROUPS for name, verb in group.VERBS.items()}
+assert len(VERBS) == sum(len(group.VERBS) for group in GROUPS), "two groups have a verb of the same name"
 
 _DEBUG = "--debug"
 
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         if debug:
+            import traceback
+
             traceback.print_exc()
         return _explain(error)
 

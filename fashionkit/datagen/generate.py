@@ -38,6 +38,7 @@ from fashionkit.datagen.plan import (
     Solved,
     count_unit,
     kept_by_block,
+    phrasings,
     read_count,
     read_selection,
     select_unit,
@@ -302,12 +303,6 @@ def _table(context: Context, columns: dict[str, Array], first: int, held_out: bo
     return pa.Table.from_arrays([pa.array(arrays[f.name], f.type) for f in SAMPLES], schema=SAMPLES)
 
 
-def phrasings(context: Context) -> Array:
-    """(templates,) int64: how many texts each question of a template gets, all different."""
-    open_forms = [sum(not q.held_out for q in t.paraphrases) for t in context.pack.templates]
-    return np.minimum(np.array(open_forms, np.int64), context.spec.phrasings)
-
-
 def _finish(context: Context, solved: Solved, catalog: Catalog, out: Path, paths: list[Path], identity: str) -> RunReport:
     """Writes the tables beside the samples, and the manifest."""
     s = context.scenes
@@ -375,6 +370,8 @@ def absent_templates(context: Context, solved: Solved) -> dict[str, str]:
             continue
         if t.id in context.spec.drop or context.spec.families.get(t.family, 1.0) == 0:
             reasons[t.id] = "left out by the spec"
+        elif t.scene not in ("any", context.scenes.facts.scene):
+            reasons[t.id] = f"it asks about catalogues of scene {t.scene!r} only"
         elif t.id not in tried:
             reasons[t.id] = "the catalogue has no attribute or label it asks about"
         else:

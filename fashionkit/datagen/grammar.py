@@ -95,7 +95,8 @@ class Grammar:
         for number in sorted(values, key=lambda v: (self._order(v), v)):
             value = self.value(number)
             if value.adj is not None:
-                before.append(value.adj)
+                if not set(value.adj.split()) <= set(noun.split()):  # no "casual casual shoes"
+                    before.append(value.adj)
             else:
                 behind.append(value.post or f"that {'is' if self._verb(number) == 'be' else 'has'} {value.pred}")
         return " ".join([*before, noun, " and ".join(behind)]).strip()
@@ -152,7 +153,8 @@ class Grammar:
         return self.value(value).pred
 
     def _options(self, one: int, two: int) -> str:
-        words = [self._predicate(v) if self.vocab.kind[v] == "value" else self._name(v) for v in (one, two)]
+        have = [self.vocab.kind[v] == "value" and self._verb(v) == "have" for v in (one, two)]
+        words = [self._predicate(v) if h else self._name(v) for v, h in zip((one, two), have, strict=True)]
         return f"{words[0]} or {words[1]}"
 
     def _options_a(self, one: int, two: int) -> str:

@@ -64,23 +64,32 @@ class Drawer:
     codes: Array
     guide: Array
 
-    def draw(self, context: Array, own: Array, at: Array, number: int, draws: int) -> Array:
-        """(n,) ids of draw `number` of `draws`; 0 where there is nothing, or where an earlier draw gave the same.
+    def draw(self, context: Array, own: Array, at: Array, draws: int) -> Array:
+        """(draws, n) ids; 0 where there is nothing, or where an earlier draw of the same item gave the same.
 
         Args:
             context: (n,) category ids, or LOOK.
             own: (n,) id that is true.
-            at: (n,) uint64 random numbers, the same for all draws of one item.
+            at: (n,) uint64 random numbers.
+            draws: How many, spread evenly over the row.
         """
         code = context.astype(np.int64) << 16 | own
         row = np.minimum(np.searchsorted(self.codes, code), len(self.codes) - 1)
-        known = self.codes[row] == code
+        base = row * GUIDE
         first = (at & np.uint64(GUIDE - 1)).astype(np.int64)
-        drawn = [self.guide[row, (first + j * GUIDE // draws) % GUIDE] for j in range(number + 1)]
-        result = np.where(known, drawn[number], NONE)
-        for earlier in drawn[:number]:
-            result[earlier == drawn[number]] = NONE
-        return result.astype(np.uint16)
+        flat = self.guide.reshape(-1)
+        result = np.empty((draws, len(own)), np.uint16)
+        for j in range(draws):
+            result[j] = flat[base + ((first + j * GUIDE // draws) & (GUIDE - 1))]
+        # A row lists equal ids side by side, so an id drawn twice is drawn in neighbouring draws, the last and the
+        # first of which are neighbours too.
+        again = np.zeros(result.shape, bool)
+        again[1:] = result[1:] == result[:-1]
+        wrapped = result == result[0]
+        again[1:] |= wrapped[1:]
+        result[again] = NONE
+        result[:, self.codes[row] != code] = NONE
+        return result
 
 
 def lab(rgb: tuple[int, int, int]) -> Array:

@@ -96,7 +96,7 @@ def count_unit(context: Context, number: int, folder: Path) -> int:
     count = np.bincount(inverse, np.concatenate([p[1] for p in parts]), len(code)).astype(np.int64)
     meta = {"n": moments.n, "sums": moments.sums.tolist(), "proposed": proposed, "refused": dict(sorted(refused.items()))}
     table = pa.table({"code": code, "count": count}).replace_schema_metadata({"unit": json.dumps(meta)})
-    write_table(folder / f"count-{number:05d}.parquet", table)
+    write_table(folder / f"count-{number:05d}.parquet", table, sync=False)
     return number
 
 
@@ -139,21 +139,52 @@ def solve(context: Context, counted: list[Counted]) -> Solved:
     for follower, leader in links.items():
         _tie(context, counted, follower, leader)
     dropped = _needs(context, counted)
-    available: dict[str, int] = Counter()
-    for unit, c in zip(context.units, counted, strict=True):
-        available[context.template(unit).family] += c.cells.total
-    wanted = None if spec.samples is None else -(-spec.samples // spec.phrasings)
-    targets = family_targets(dict(available), spec.families, wanted, spec.balance.family_cap)
-    for number, (unit, c) in enumerate(zip(context.units, counted, strict=True)):
-        t = context.template(unit)
-        if number not in links and available[t.family]:
-            scale(c.cells, targets.get(t.family, 0) / available[t.family], TOGETHER[t.balance])
-    for follower, leader in links.items():
-        _tie(context, counted, follower, leader)
-    _fit_tied(context, counted, links, targets)
+    available, targets = _fit_families(context, counted, links)
     for c in counted:
         drop_empty(c.cells)
-    return Solved([c.cells for c in counted], [c.moments for c in counted], dropped, refused, dict(available), targets)
+    return Solved([c.cells for c in counted], [c.moments for c in counted], dropped, refused, available, targets)
+
+
+def phrasings(context: Context) -> Array:
+    """(templates,) int64: in how many texts each question of a template is put, all different."""
+    open_forms = [sum(not q.held_out for q in t.paraphrases) for t in context.pack.templates]
+    return np.minimum(np.array(open_forms, np.int64), context.spec.phrasings)
+
+
+def _fit_families(context: Context, counted: list[Counted], links: dict[int, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Scales every unit so that families keep to their shares of what is really made.
+
+    Tied templates follow their leaders down, which may leave a family with less than its share; the shares of the
+    others are then worked out again from what that family has, until they fit.
+    """
+    spec = context.spec
+    whole = [(c.cells.code, c.cells.count, c.cells.keep) for c in counted]
+    available = _family_totals(context, counted)
+    first = dict(available)
+    for _ in range(8):
+        targets = family_targets(available, spec.families, spec.samples, spec.balance.family_cap)
+        for number, (unit, c) in enumerate(zip(context.units, counted, strict=True)):
+            t = context.template(unit)
+            c.cells.code, c.cells.count, c.cells.keep = (part.copy() for part in whole[number])
+            if number not in links and first.get(t.family):
+                scale(c.cells, targets.get(t.family, 0) / first[t.family], TOGETHER[t.balance])
+        for follower, leader in links.items():
+            _tie(context, counted, follower, leader)
+        _fit_tied(context, counted, links, targets)
+        made = _family_totals(context, counted)
+        total = sum(made.values())
+        if all(n <= max(spec.balance.family_cap, 1 / max(len(made), 1)) * total + 1000 for n in made.values()):
+            break
+        available = {f: min(n, made.get(f, 0)) if n > 0 and made.get(f, 0) < 0.99 * targets.get(f, 0) else n for f, n in available.items()}
+    return first, made
+
+
+def _family_totals(context: Context, counted: list[Counted]) -> dict[str, int]:
+    """Samples (question programs times phrasings) of each family."""
+    times, totals = phrasings(context), Counter[str]()
+    for unit, c in zip(context.units, counted, strict=True):
+        totals[context.template(unit).family] += c.cells.total * int(times[unit.template])
+    return {family: n for family, n in totals.items() if n}
 
 
 def drop_empty_unless_tied(t: Template, cells: Cells) -> None:
@@ -165,13 +196,13 @@ def drop_empty_unless_tied(t: Template, cells: Cells) -> None:
 
 
 def _links(context: Context) -> dict[int, int]:
-    """Tied unit → the unit it follows (same attributes and level)."""
-    at = {(context.template(u).id, u.attributes, u.level): n for n, u in enumerate(context.units)}
+    """Tied unit → the unit it follows (same attributes)."""
+    at = {(context.template(u).id, u.attributes): n for n, u in enumerate(context.units)}
     found = {}
     for number, unit in enumerate(context.units):
         t = context.template(unit)
-        if t.balance == "tied" and (str(t.tie), unit.attributes, unit.level) in at:
-            found[number] = at[str(t.tie), unit.attributes, unit.level]
+        if t.balance == "tied" and (str(t.tie), unit.attributes) in at:
+            found[number] = at[str(t.tie), unit.attributes]
     return found
 
 
@@ -218,14 +249,13 @@ def _needs(context: Context, counted: list[Counted]) -> dict[str, str]:
 
 
 def _fit_tied(context: Context, counted: list[Counted], links: dict[int, int], targets: dict[str, int]) -> None:
-    total: dict[str, int] = Counter()
-    for number in links:
-        total[context.template(context.units[number]).family] += counted[number].cells.total
+    """Keeps negations within their family's share; not-present questions keep to their leaders whatever the share."""
+    made = _family_totals(context, counted)
     for number in links:
         t = context.template(context.units[number])
-        if t.family == "B5" and total[t.family]:
+        if t.family == "B5" and made.get("B5"):
             drop_empty(counted[number].cells)
-            scale(counted[number].cells, targets.get(t.family, 0) / total[t.family], 2)
+            scale(counted[number].cells, targets.get("B5", 0) / made["B5"], 2)
 
 
 def select_unit(context: Context, number: int, folder: Path, cells: Cells, moments: Moments) -> int:
@@ -282,7 +312,7 @@ def _store_selection(
     np.add.at(table, (block, split), 1)
     packed = [np.packbits(bits[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
     rows = {"bits": [p.tobytes() for p in packed], "size": sizes, "kept": table.tolist()}
-    write_table(folder / f"select-{number:05d}.parquet", pa.table(rows), row_group_size=1)
+    write_table(folder / f"select-{number:05d}.parquet", pa.table(rows), sync=False, row_group_size=1)
 
 
 def read_selection(folder: Path, number: int, block: int) -> tuple[Array, list[int]]:

@@ -72,6 +72,7 @@ class Runner:
         self.s, self.b, self.skip = scenes, batch, skip
         self.n = len(batch)
         self._attribute = scenes.attribute_of_value
+        self._known: dict[Call, Any] = {}
 
     def answer(self, program: Call) -> Array:
         """(n,) uint16 vocabulary ids; 0 where the tables do not settle the question."""
@@ -82,6 +83,13 @@ class Runner:
         return result
 
     def _run(self, call: Call) -> Any:
+        """The result of a call; equal parts of a program are run once."""
+        if self.skip is None and call in self._known:
+            return self._known[call]
+        self._known[call] = result = self._apply(call)
+        return result
+
+    def _apply(self, call: Call) -> Any:
         if call is self.skip:
             assert isinstance(call.arguments[0], Call)
             return self._run(call.arguments[0])

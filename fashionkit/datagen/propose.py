@@ -24,22 +24,19 @@ from fashionkit.datagen.vocab import LOOK, NONE
 
 Array = npt.NDArray[Any]
 MAX_GROUPS = 3
-ROOT, ALL = -1, -2
+ROOT = -1
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One template with its attributes and its way of naming items fixed.
+    """One template with its attributes fixed: the smallest part whose answers are balanced by themselves.
 
     Attributes:
         template: Position in the pack. attributes: Keys for the template's attribute slots, in order.
-        level: 0: own category; 1..MAX_GROUPS: that many groups up; ROOT: the root noun; ALL: each of the template's
-            levels in turn (questions on what exists: the same question could come from several levels).
     """
 
     template: int
     attributes: tuple[str, ...]
-    level: int
 
 
 @dataclass
@@ -73,13 +70,12 @@ def unit_list(s: Scenes, pack: Pack) -> list[Unit]:
         if t.scene not in ("any", s.facts.scene):
             continue
         pool = labelled if t.anchor == "image" else present
-        for attributes in _attribute_choices(s, t, pool):
-            together = bool(t.program.functions() & {"exist", "count"})
-            units += [Unit(number, attributes, level) for level in ([ALL] if together else _levels(t))]
+        units += [Unit(number, attributes) for attributes in _attribute_choices(s, t, pool)]
     return units
 
 
 def _levels(t: Template) -> list[int]:
+    """How items are named: 0 by their own category, 1.. by a group above it, ROOT by the root noun."""
     free = any(x.kind == "category" and x.level is None for x in t.slots)
     if not free:
         return [0]
@@ -165,25 +161,23 @@ class Proposer:
         t = self.pack.templates[unit.template]
         # B5 negates the very questions its partner keeps: same stream, same bits, same order.
         name = t.tie if t.balance == "tied" and t.family == "B5" else t.id
-        key = stream(self.seed, f"{name}|{','.join(unit.attributes)}|{unit.level}")
+        key = stream(self.seed, f"{name}|{','.join(unit.attributes)}")
         row, row2 = self._anchors(t, lo, hi, key)
         keep = self._eligible(t, unit, row, row2)
         row, row2 = row[keep], row2[keep]
         base = mix(key, row.astype(np.uint64) << np.uint64(8) | (row2 & 255).astype(np.uint64))
-        variants = self._variants(t, unit)
-        parts = [self._variant(t, unit, row, row2, base, number, v) for number, v in enumerate(variants)]
-        return self._joined(t, unit, parts)
+        return self._bound(t, unit, row, row2, base)
 
-    def _variants(self, t: Template, unit: Unit) -> list[tuple[str, int, int]]:
+    def _variants(self, t: Template) -> list[tuple[str, int, int]]:
         """(mix, number of the draw, level) of each round of proposals."""
-        levels = _levels(t) if unit.level == ALL else [unit.level]
         if not t.drawn_slots:
-            return [("", 0, level) for level in levels]
+            return [("", 0, level) for level in _levels(t)]
         found = []
-        for level in levels:
+        for level in _levels(t):
             for m in t.mix:
-                drawn_category = any(x.kind == "category" and f == "d" for x, f in zip(t.drawn_slots, m, strict=True))
-                if drawn_category and (level == ROOT or (level > 1 and unit.level == ALL)):
+                modes = dict(zip((x.name for x in t.drawn_slots), m, strict=True))
+                categories = [modes.get(x.name, "o") for x in t.slots if x.kind == "category" and x.level is None]
+                if "d" in categories and (level == ROOT or (level > 1 and "o" not in categories)):
                     continue  # there is no other root; groups are drawn once, whatever the item's own depth
                 found += [(m, j, level) for j in (range(self.draws) if "d" in m else range(1))]
         return found
@@ -224,70 +218,90 @@ class Proposer:
             keep &= s.state[row, s.attributes.index(unit.attributes[-1])] == S_PRESENT
         return keep
 
-    def _variant(
-        self, t: Template, unit: Unit, row: Array, row2: Array, base: Array, number: int, variant: tuple[str, int, int]
-    ) -> Candidates:
-        mix_, draw, level = variant
+    def _bound(self, t: Template, unit: Unit, row: Array, row2: Array, base: Array) -> Candidates:
+        """Every round's slots side by side as (rounds, anchors), then only those rows that are bound throughout."""
+        rounds = self._variants(t)
+        shape = (len(rounds), len(row))
         attributes = dict(zip((x.name for x in t.attribute_slots), unit.attributes, strict=True))
-        bits = again(base, number + 1)
-        slots: dict[str, Array] = {}
-        drawn: dict[str, Array] = {}
-        keep = np.ones(len(row), bool)
-        modes = dict(zip((x.name for x in t.drawn_slots), mix_, strict=True))
-        for place, slot in enumerate(t.slots):
+        slots, drawn = {}, {}
+        keep = np.ones(shape, bool)
+        for place, slot in enumerate(x for x in t.slots if x.kind != "attribute"):
             at = row if slot.item == 1 else row2
-            if slot.kind == "attribute":
-                slots[slot.name] = np.full(len(row), self.s.vocab.attribute[attributes[slot.name]], np.uint16)
-                continue
-            salt = again(base, 1000 + place)
-            take = modes.get(slot.name, "o") == "d"
-            ids = self._ids(t, level, slot, attributes, at, salt, draw if take else None)
-            slots[slot.name] = ids
-            drawn[slot.name] = np.full(len(row), take)
+            ids, taken = self._round_ids(t, slot, attributes, at, again(base, 1000 + place), rounds)
             keep &= ids != NONE
+            slots[slot.name], drawn[slot.name] = ids.reshape(-1), taken
+        kept = np.flatnonzero(keep)
+        anchor = kept % max(len(row), 1)
+        of_round = kept // max(len(row), 1)
+        slots = {name: ids[kept] for name, ids in slots.items()}
+        for name, attribute in attributes.items():
+            slots[name] = np.full(len(kept), self.s.vocab.attribute[attribute], np.uint16)
+        row, row2 = row[anchor], row2[anchor]
+        bits = mix(0x2545F491, base[anchor] + of_round.astype(np.uint64))
         image = row if t.anchor == "image" else self.s.image[row]
         batch = Batch(image.astype(np.int32), slots, self._positions(t, unit))
-        found = Candidates(batch, row, row2, bits, drawn)
-        return found if keep.all() else found.take(keep)
+        found = Candidates(batch, row, row2, bits, {name: taken[of_round] for name, taken in drawn.items()})
+        return self._tidied(t, unit, found)
+
+    def _round_ids(
+        self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, rounds: list[tuple[str, int, int]]
+    ) -> tuple[Array, Array]:
+        """(rounds, anchors) ids of one slot, and for each round whether they are drawn."""
+        which = [x.name for x in t.drawn_slots].index(slot.name) if slot.drawn else None
+        taken = np.array([which is not None and mix_[which] == "d" for mix_, _, _ in rounds])
+        ids = np.empty((len(rounds), len(at)), np.uint16)
+        own: dict[int, Array] = {}
+        drawn: dict[bool, Array] = {}
+        for number, (_, draw, level) in enumerate(rounds):
+            level = {"leaf": 0, "group": 1, "root": ROOT, None: level}[slot.level]
+            if taken[number]:
+                group = slot.kind == "category" and level > 0
+                if group not in drawn:
+                    drawn[group] = self._drawn(t, slot, attributes, at, salt, group)
+                ids[number] = drawn[group][draw]
+            else:
+                if level not in own:
+                    own[level] = self._own(t, slot, attributes, at, salt, level)
+                ids[number] = own[level]
+        return ids, taken
 
     def _positions(self, t: Template, unit: Unit) -> dict[str, int]:
         names = self.s.labels if t.anchor == "image" else self.s.attributes
         return {x.name: names.index(n) for x, n in zip(t.attribute_slots, unit.attributes, strict=True)}
 
-    def _ids(
-        self, t: Template, level: int, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, draw: int | None
-    ) -> Array:
-        """Ids of one slot; own ones where `draw` is None."""
+    def _own(self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, level: int) -> Array:
+        """(anchors,) ids that are true of the anchor, 0 where there is none."""
         s = self.s
         if slot.kind == "region":
             return s.region[at]
         if slot.kind == "category":
-            level = {"leaf": 0, "group": 1, "root": ROOT, None: level}[slot.level]
-            if draw is not None:
-                drawer = self.drawers["category" if level == 0 else "group"]
-                return drawer.draw(s.leaf[at], s.leaf[at], salt, draw, self.draws)
             return np.full(len(at), s.root, np.uint16) if level == ROOT else self.chain[s.leaf[at], level]
-        name = attributes[str(slot.of)]
-        if t.anchor == "image":
-            own, context = s.label[at, s.labels.index(name)], np.full(len(at), LOOK, np.uint16)
-        else:
-            own, context = s.value[at, s.attributes.index(name)], s.leaf[at]
-        if draw is not None:
-            return self.drawers[name].draw(context, own, salt, draw, self.draws)
+        own = self._values(t, attributes[str(slot.of)], at)
+        if (self.member_count[own] == 1).all():
+            return self.members[own, 0]
         return self.members[own, ((salt >> np.uint64(20)) % self.member_count[own]).astype(np.int64)]
 
-    def _joined(self, t: Template, unit: Unit, parts: list[Candidates]) -> Candidates:
-        """All rounds in one, options in random order, questions that stand twice once."""
-        slots = {k: np.concatenate([p.batch.slots[k] for p in parts]) for k in parts[0].batch.slots}
-        image = np.concatenate([p.batch.image for p in parts])
-        drawn = {k: np.concatenate([p.drawn[k] for p in parts]) for k in parts[0].drawn}
-        row, row2, bits = (np.concatenate([getattr(p, k) for p in parts]) for k in ("row", "row2", "bits"))
-        found = Candidates(Batch(image, slots, parts[0].batch.attributes), row, row2, bits, drawn)
+    def _drawn(self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, group: bool) -> Array:
+        """(draws, anchors) ids that are drawn instead, 0 where nothing new can be."""
+        if slot.kind == "category":
+            leaf = self.s.leaf[at]
+            return self.drawers["group" if group else "category"].draw(leaf, leaf, salt, self.draws)
+        name = attributes[str(slot.of)]
+        context = np.full(len(at), LOOK, np.uint16) if t.anchor == "image" else self.s.leaf[at]
+        return self.drawers[name].draw(context, self._values(t, name, at), salt, self.draws)
+
+    def _values(self, t: Template, name: str, at: Array) -> Array:
+        if t.anchor == "image":
+            return self.s.label[at, self.s.labels.index(name)]
+        return self.s.value[at, self.s.attributes.index(name)]
+
+    def _tidied(self, t: Template, unit: Unit, found: Candidates) -> Candidates:
+        """Options in random order, attributes only where they apply, questions that stand twice once."""
         if t.balance == "choice":
             _shuffle_options(t, found)
-        keep = np.ones(len(image), bool)
+        keep = np.ones(len(found.batch), bool)
         if t.family == "N1" and unit.attributes:
-            keep = self.applies[unit.attributes[-1]][slots["cat"]]
+            keep = self.applies[unit.attributes[-1]][found.batch.slots["cat"]]
         if t.program.functions() & {"exist", "count"} or t.family == "N1" or t.anchor == "pair":
             keep &= _first(found, t)
         return found if keep.all() else found.take(keep)

@@ -11,21 +11,29 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fashionkit.tables.errors import InputError
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+
+def write_atomic(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
     """Lets `write` fill a temporary file and moves it to `path` only when that ended well.
 
     A kill or a full disk in the middle leaves at most a `.tmp` file, never half of `path`.
+
+    Args:
+        path: The file. write: Fills the path it is given.
+        sync: Flush to disk, so that a power cut loses nothing either; not needed for what can be worked out again.
+
+    Raises:
+        InputError: `path` is a device or pipe, which the rename would replace by a plain file.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError("this is a device or pipe, not a file that can be replaced", file=path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if sync:
+            sync_path(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
@@ -33,12 +41,13 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_path(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Flushes the folder's entries, so that a rename in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Flushes a file, or a folder's entries (so that a rename in it survives a power cut)."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -47,17 +56,13 @@ def sync_folder(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(text.encode("utf-8"))
-
-    write_atomic(path, write)
+    write_atomic(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
 
 
-def write_table(path: Path, table: pa.Table, **options: object) -> None:
+def write_table(path: Path, table: pa.Table, sync: bool = True, **options: object) -> None:
     """Writes one Parquet file, whole or not at all; `options` go to `pyarrow.parquet.write_table`."""
     settings: dict[str, object] = {"compression": "zstd", "compression_level": 1, **options}
-    write_atomic(path, lambda temporary: pq.write_table(table, temporary, **settings))
+    write_atomic(path, lambda temporary: pq.write_table(table, temporary, **settings), sync)
 
 
 def sha256_file(path: Path) -> str:

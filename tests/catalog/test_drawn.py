@@ -46,9 +46,9 @@ def test_the_catalogue_says_what_was_drawn(tmp_path: Path) -> None:
         assert row["visible"] == pytest.approx(item.visible_fraction)
     rows = [r for r in catalog.table("attributes").to_pylist() if r["item_id"] == items[0]["item_id"]]
     stated = {r["attribute"]: (r["state"], tuple(r["values"])) for r in rows}
-    assert stated == {n: (a.state, tuple(sorted(a.values))) for n, a in outfit.items[0].attributes.items()} or stated == {
-        n: (a.state, a.values) for n, a in outfit.items[0].attributes.items()
-    }
+    assert stated == {
+        n: (a.state, tuple(sorted(a.values))) for n, a in outfit.items[0].attributes.items()
+    } or stated == {n: (a.state, a.values) for n, a in outfit.items[0].attributes.items()}
     (label,) = (row for row in catalog.table("labels").to_pylist() if row["image_id"] == "0000007")
     assert (label["label"], label["values"]) == ("style", [outfit.style])
 

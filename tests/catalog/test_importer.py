@@ -37,7 +37,12 @@ def test_a_shop_becomes_a_catalogue(shop: Any) -> None:
         ("p01.1", "jeans", "bottom"),
     ]
     found = shop.attribute("p01", "colour")
-    assert (found["state"], found["values"], found["complete"], found["source"]) == ("present", ["navy"], True, "colour")
+    assert (found["state"], found["values"], found["complete"], found["source"]) == (
+        "present",
+        ["navy"],
+        True,
+        "colour",
+    )
     assert check_catalog(shop.out, pictures=True, checksums=True) == []
 
 
@@ -121,7 +126,8 @@ def test_two_columns_of_one_attribute_are_put_together(shop: Any) -> None:
     assert shop.attribute("p01", "colour")["values"] == ["navy"]
     assert shop.attribute("p02", "colour") is None  # red and blue
     assert shop.reasons()["conflicting_values"] == sum(
-        row["more"] not in ("", row["colour"]) and (row["more"], row["colour"]) != ("Blue", "Navy Blue") for row in shop.rows
+        row["more"] not in ("", row["colour"]) and (row["more"], row["colour"]) != ("Blue", "Navy Blue")
+        for row in shop.rows
     )
 
 
@@ -336,6 +342,17 @@ def test_a_finished_catalogue_is_left_alone(shop: Any, contents: Callable[[Path]
         shop.run()
     assert contents(shop.out) == before
     assert shop.run(overwrite=True).failure is None and contents(shop.out) != before
+
+
+def test_a_bad_source_costs_no_finished_catalogue(shop: Any, contents: Callable[[Path], dict[str, str]]) -> None:
+    shop.run()
+    before = contents(shop.out)
+    bad = shop.folder / "bad.csv"
+    bad.write_text("sku,file,typ,colour\n1,1.jpg,Jeans,Red\n")
+    with pytest.raises(InputError, match="no such column"):
+        shop.run(bad, overwrite=True)
+    assert verify(shop.out) == [] and contents(shop.out) == before
+    assert shop.run().was_finished
 
 
 def test_nothing_of_others_is_removed(shop: Any) -> None:

@@ -172,5 +172,6 @@ def test_odd_types_are_errors_not_crashes(tmp_path: Path) -> None:
     for key in ("catalog", "image", "table", "item", "category", "attributes", "labels", "drop", "mask", "leave_out"):
         for value in ("[1, [2]]", "words", "7", "{a: {b: c}}", "true"):
             with pytest.raises(InputError):
-                load_mapping(write(tmp_path, "schema: fashionkit.mapping/1\nformat: table\n"
-                                             f"ontology: fashion\n{key}: {value}\n"))
+                load_mapping(
+                    write(tmp_path, f"schema: fashionkit.mapping/1\nformat: table\nontology: fashion\n{key}: {value}\n")
+                )

@@ -105,7 +105,15 @@ def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
 
 def test_json_lines(tmp_path: Path) -> None:
     good = [{"id": 1, "n": 2.0, "x": None, "on": True, "t": ["a", "b"]}, {"id": "2", "n": float("nan"), "t": "c"}]
-    lines = [json.dumps(good[0]), "", "{no json", json.dumps(good[1]), "[1, 2]", '{"id": 3, "id": 4}', '{"id": {"a": 1}}']
+    lines = [
+        json.dumps(good[0]),
+        "",
+        "{no json",
+        json.dumps(good[1]),
+        "[1, 2]",
+        '{"id": 3, "id": 4}',
+        '{"id": {"a": 1}}',
+    ]
     source = table(tmp_path, "\n".join(lines), "t.jsonl")
     assert rows(source, "id", "n", "x", "on", "t") == [
         [1, "1", "2", None, "true", ["a", "b"]],

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fashionkit.tables import sha256_file, sweep_temporary, write_atomic, write_table, write_text
+from fashionkit.tables import InputError, sha256_file, sweep_temporary, write_atomic, write_table, write_text
 
 
 def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -42,6 +42,14 @@ def test_folders_are_made_and_text_is_utf8_with_unix_lines(tmp_path: Path) -> No
     path = tmp_path / "new" / "deep" / "a.txt"
     write_text(path, "é\n")
     assert path.read_bytes() == b"\xc3\xa9\n"
+
+
+def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="device or pipe"):
+        write_text(pipe, "x")
+    assert pipe.is_fifo()
 
 
 def test_table_bytes_depend_on_content_only(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 
 from fashionkit.catalog.draw.canvas import Canvas
 from fashionkit.catalog.draw.curves import Points, ellipse, limb, mirror, smooth
-from fashionkit.catalog.draw.fabrics import darker, lighter, mix
+from fashionkit.catalog.draw.fabrics import darker, edge, lighter, mix
 from fashionkit.catalog.draw.vocab import RGB
 from fashionkit.catalog.draw.wear import Dice
 
 SKINS: Final[tuple[RGB, ...]] = (
-    (255, 224, 202), (246, 206, 176), (232, 184, 148), (206, 152, 114), (168, 114, 80), (128, 84, 60), (94, 62, 48),
+    (255, 224, 202), (246, 206, 176), (232, 184, 148), (206, 152, 114), (168, 114, 80), (134, 90, 66), (104, 70, 54),
 )  # fmt: skip
 HAIRS: Final[tuple[RGB, ...]] = (
     (38, 30, 30), (66, 44, 34), (98, 64, 42), (150, 92, 50), (206, 162, 96), (158, 66, 40), (176, 174, 176),
@@ -82,14 +82,14 @@ class Body:
         return max(abs(self.leg_at(side, y)) for side in (-1, 1)) + self.leg_half(y)
 
 
-def _arm(dice: Dice, side: int, shoulder: float, x: float, pose: str, hip: float) -> Points:
-    """Returns shoulder, elbow and wrist of one arm."""
+def _arm(dice: Dice, side: int, shoulder: float, x: float, pose: str, hip: float, room: float) -> Points:
+    """Returns shoulder, elbow and wrist of one arm, `room` degrees further from the trunk than usual."""
     start = np.array([x + side * (shoulder - 4.6), 44.0])
     upper, lower = {
-        "down": (dice.uniform(14, 21), dice.uniform(4, 12)),
+        "down": (dice.uniform(14, 21) + room, dice.uniform(4, 12) + room / 2),
         "out": (dice.uniform(24, 36), dice.uniform(16, 34)),
         "hip": (dice.uniform(44, 52), dice.uniform(-44, -36)),
-        "crook": (dice.uniform(16, 22), dice.uniform(62, 78)),
+        "crook": (dice.uniform(16, 22) + room, dice.uniform(62, 78)),
         "wave": (dice.uniform(50, 64), dice.uniform(148, 166)),
     }[pose]
     reach = 27.5 if pose != "hip" else 26.0
@@ -100,7 +100,7 @@ def _arm(dice: Dice, side: int, shoulder: float, x: float, pose: str, hip: float
     return np.stack([start, elbow, wrist])
 
 
-def make_body(dice: Dice, *, feminine: bool, lift: float, bag_side: int, bag_pose: str) -> Body:
+def make_body(dice: Dice, *, feminine: bool, lift: float, bag_side: int, bag_pose: str, room: float) -> Body:
     """Draws build and pose.
 
     Args:
@@ -109,6 +109,7 @@ def make_body(dice: Dice, *, feminine: bool, lift: float, bag_side: int, bag_pos
         lift: heel height in figure units.
         bag_side: side (-1 or 1) of the arm that carries a bag, 0 for none.
         bag_pose: pose of that arm.
+        room: how much further than usual wide sleeves keep hanging arms from the trunk, degrees.
     """
     build = dice.uniform(0.93, 1.13)
     shoulder = (20.4 if feminine else 23.4) * (0.45 + 0.55 * build)
@@ -122,7 +123,7 @@ def make_body(dice: Dice, *, feminine: bool, lift: float, bag_side: int, bag_pos
     arms = []
     for side in (-1, 1):
         pose = dice.pick(poses)
-        arms.append(_arm(dice, side, shoulder, axis[0], bag_pose if side == bag_side else pose, hip))
+        arms.append(_arm(dice, side, shoulder, axis[0], bag_pose if side == bag_side else pose, hip, room))
     stance, bend = dice.uniform(6.5, 11.5), dice.uniform(-1.5, 3)
     bent = dice.sign()
     legs = []
@@ -164,7 +165,10 @@ def draw_leg(canvas: Canvas, body: Body, side: int) -> None:
     end = ankle + (0.0, 2.0)
     thick, middle, thin = body.leg
     outline = limb([hip, knee, calf, end], (thick, middle, middle * 1.04, thin), steps=5)
-    canvas.shape(outline, body.skin)
+    canvas.shape(outline, body.skin, outline=False)
+    sides = limb([hip, knee, calf, end], (thick, middle, middle * 1.04, thin), steps=5, cap=False)
+    for part in np.split(sides, 2):
+        canvas.stroke(part, edge(body.skin), 0.45)
     canvas.fold([knee + (-3, 0), knee + (0, 1.2), knee + (3, 0)], 1.2, 20)
 
 
@@ -173,7 +177,10 @@ def draw_arm(canvas: Canvas, body: Body, side: int, start: float = 0.0) -> None:
     bones = body.arms[(side + 1) // 2]
     thick, middle, thin = body.arm
     first = bones[0] + (bones[1] - bones[0]) * start
-    canvas.shape(limb([first, bones[1], bones[2]], (thick - start * 0.8, middle, thin), cap=not start), body.skin)
+    widths = (thick - start * 0.8, middle, thin)
+    canvas.shape(limb([first, bones[1], bones[2]], widths, cap=not start), body.skin, outline=False)
+    for part in np.split(limb([first, bones[1], bones[2]], widths, cap=False), 2):
+        canvas.stroke(part, edge(body.skin), 0.45)
     draw_hand(canvas, body, side)
 
 

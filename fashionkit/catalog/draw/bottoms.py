@@ -67,9 +67,9 @@ def draw_trousers(fig: Figure, wear: Wear) -> None:
 def _denim(fig: Figure, fabric: Fabric, side: int, hem: float, hem_line: Points) -> None:
     """Draws what makes denim: worn thighs and a turned-up hem."""
     body, canvas = fig.body, fig.canvas
-    worn = lighter(fabric.base, 0.16) if fabric.base[1] < 200 else mix(fabric.base, (150, 170, 200), 0.25)
-    x = body.leg_at(side, 124)
-    canvas.shape(ellipse(x, 124, 4.2, 13, 16), worn, outline=False, round_shade=0)
+    x = body.leg_at(side, 122)
+    for rx, ry, share in ((4.6, 15, 0.04), (3.4, 12, 0.08), (2.2, 9, 0.12)) if fabric.base[1] < 200 else ():
+        canvas.shape(ellipse(x, 122, rx, ry, 16), lighter(fabric.base, share), outline=False, round_shade=0)
     if hem < 190:
         turned = np.concatenate([hem_line - (0, 6.0), hem_line[::-1] + (0, 0.6)])
         canvas.shape(turned, lighter(fabric.base, 0.42) if fabric.base[1] < 200 else (196, 206, 220), round_shade=0)

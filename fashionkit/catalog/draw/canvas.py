@@ -112,10 +112,12 @@ class Canvas:
             assert block is not None
             ImageDraw.Draw(fill).polygon((self.to_pixels(block) - box[:2]).ravel().tolist(), fill=fabric.second)
             return fill
-        side = int(self.side * 1.25)
-        masks = pattern_masks(fabric.pattern, side, round(self.unit * fabric.scale, 2))
+        side = int(self.side * 1.4)
+        masks = pattern_masks(fabric.pattern, side, self.side / 224)
         turn = math.radians(fabric.turn) - angle * self._flip
-        c, s = math.cos(turn), math.sin(turn)
+        # One set of masks serves every zoom and scale: the turn carries the rest.
+        shrink = self.side / 224 / (self.unit * fabric.scale)
+        c, s = math.cos(turn) * shrink, math.sin(turn) * shrink
         # Pattern coordinates of the box's centre stay near the middle of the mask, whatever the turn.
         mx, my = side / 2 + fabric.offset[0], side / 2 + fabric.offset[1]
         frame = (c, s, mx - c * width / 2 - s * height / 2, -s, c, my + s * width / 2 - c * height / 2)

@@ -185,6 +185,19 @@ def buttons(canvas: Canvas, fabric: Fabric, line: PointsLike, spacing: float = 6
             canvas.dot(x, y, 1.2, colour)
 
 
+def big_buttons(canvas: Canvas, fabric: Fabric, spots: Iterable[tuple[float, float]]) -> None:
+    """Draws the few large buttons of a blazer and the edge they close."""
+    path = np.asarray(list(spots), dtype=np.float64)
+    colour = contrast(fabric.base)
+    with canvas.mark("closure"):
+        (x0, y0), (x1, y1) = path[0], path[-1]
+        canvas.stroke(smooth([(x0, y0 - 3), (x1 + 1.2, y1 + 2), (x1 + 4.5, y1 + 11)], steps=3), fabric.line, 0.8)
+        for x, y in path:
+            canvas.dot(x, y, 2.1, edge(fabric.base))
+            canvas.dot(x, y, 1.7, colour)
+            canvas.dot(x, y, 0.5, edge(fabric.base))
+
+
 def zipper(canvas: Canvas, fabric: Fabric, line: PointsLike) -> None:
     """Draws a metal zip with its pull at the first point."""
     path = np.asarray(line, dtype=np.float64)

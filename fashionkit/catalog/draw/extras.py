@@ -19,7 +19,7 @@ def draw_hat(fig: Figure, wear: Wear) -> None:
     crown = [(-11.4, 9), (-11.2, 2), (-7.6, -5), (0, -7.6), (7.6, -5), (11.2, 2), (11.4, 9)]
     with canvas.item(ITEM_NUMBER["hat"]):
         if wear.category == "cap":
-            canvas.shape(np.concatenate([smooth(crown), [(0, 7.4)]]) + (x, 0), fabric, block=below(-99))
+            canvas.shape(np.concatenate([smooth(crown), [(0, 7.4)]]) + (x, 0), fabric)
             peak = [(-11.2, 8.6), (-6, 6.6), (2, 6.4), (11.4, 8.2), (17.4, 12.0), (15.8, 13.4), (8, 11.2), (-2, 10.4)]
             solid = fabric.second if fabric.pattern == "colour_block" else d.plain(fabric, 0.06)
             canvas.shape(smooth(np.array(peak) + (x, 0), closed=True, steps=3), solid, round_shade=1.4)
@@ -55,13 +55,15 @@ def draw_glasses(fig: Figure) -> None:
 
 
 def draw_scarf(fig: Figure) -> None:
-    """Draws a scarf wound about the neck, one end hanging down."""
+    """Draws a scarf wound about the neck, one end hanging down in front."""
     canvas, fabric, x = fig.canvas, fig.fabrics["scarf"], fig.body.centre(40)
     with canvas.item(ITEM_NUMBER["scarf"]):
-        tail = [(-2.6, 42), (-11.0, 42), (-12.8, 72), (-3.4, 73)]
-        canvas.shape(np.array(tail) + (x, 0), fabric, angle=0.05)
-        for dx in np.arange(-11.8, -3.6, 2.0):
-            canvas.stroke([(x + dx, 72), (x + dx - 0.2, 75)], fabric.line, 0.7)
+        outer = fig.plan.get("outer")
+        if outer is None or outer.closed:  # under an open coat the end would hide most of the top
+            tail = [(-2.6, 42), (-11.0, 42), (-12.8, 72), (-3.4, 73)]
+            canvas.shape(np.array(tail) + (x, 0), fabric, angle=0.05)
+            for dx in np.arange(-11.8, -3.6, 2.0):
+                canvas.stroke([(x + dx, 72), (x + dx - 0.2, 75)], fabric.line, 0.7)
         loop = [(-6.4, 27.4), (-11.6, 31.5), (-12.2, 39.4), (-5, 45.4), (4.6, 46.0), (12, 40), (11.6, 31.5), (6.4, 27.4), (0, 31)]
         canvas.shape(smooth(np.array(loop) + (x, 0), closed=True, steps=4), fabric, round_shade=2.2)
         canvas.fold([(x - 10, 33), (x, 38.5), (x + 10, 33)], 1.8, 50)

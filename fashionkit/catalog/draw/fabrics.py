@@ -124,7 +124,7 @@ def _bars(side: int, period: float, width: float, level: int) -> Image.Image:
 
 
 def _checked(side: int, unit: float) -> Image.Image:
-    bars = np.asarray(_bars(side, 8 * unit, 4 * unit, 118), dtype=np.uint16)
+    bars = np.asarray(_bars(side, 7.6 * unit, 3.1 * unit, 125), dtype=np.uint16)
     return Image.fromarray(np.minimum(bars + bars.T, 255).astype(np.uint8))
 
 
@@ -146,14 +146,14 @@ def _zigzag(side: int, unit: float) -> Image.Image:
     for row in range(-1, math.ceil(side / period) + 1):
         y = row * period
         line = [(k * half, y + (rise if k % 2 else 0)) for k in range(math.ceil(side / half) + 2)]
-        draw.line(line, fill=255, width=round(3.1 * unit), joint="curve")
+        draw.line(line, fill=255, width=round(2.4 * unit), joint="curve")
     return mask
 
 
 def _floral(side: int, unit: float) -> tuple[Image.Image, Image.Image]:
     petals, hearts = Image.new("L", (side, side)), Image.new("L", (side, side))
     draw, dot = ImageDraw.Draw(petals), ImageDraw.Draw(hearts)
-    step = 11.5 * unit
+    step = 12.2 * unit
     rng = np.random.default_rng(7)
     for row in range(math.ceil(side / step) + 1):
         for column in range(math.ceil(side / step) + 1):

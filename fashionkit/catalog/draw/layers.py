@@ -30,8 +30,12 @@ def _tailor(wear: Wear) -> None:
         wear.values["neckline"] = "v_neck"
     if wear.get("neckline") == "off_shoulder" and wear.get("sleeve_length") == "sleeveless":
         wear.values["sleeve_length"] = "short"
-    if wear.slot == "outer" and wear.get("closure") in ("wrap", "open_front"):
+    if wear.slot == "outer" and wear.get("closure") == "wrap":
         _without(wear, "metal_buckle")
+    if wear.slot == "outer" and not wear.closed:
+        _without(wear, "metal_buckle", "bow", "logo")  # there is no front left to bear them
+    if "fringe" in wear.details:
+        _without(wear, "lace_trim")  # both hang from the hem
     if wear.category == "jeans" and wear.get("fit") == "loose" and wear.get("garment_length") == "midi":
         wear.values["garment_length"] = "ankle"
 
@@ -44,10 +48,18 @@ def _under(upper: Wear, outer: Wear) -> None:
         upper.values["neckline"] = "v_neck"
     if upper.get("closure") == "wrap" and outer.closed:
         upper.values["closure"] = ""
+    if outer.get("sleeve_length") == "elbow" and upper.get("sleeve_length") == "long":
+        # Sleeves that came out below would have to be told of.
+        shorter = WARDROBE[upper.category]["sleeve_length"]
+        upper.values["sleeve_length"] = "short" if "short" in shorter else "elbow"
     upper.values["details"] = ()
     if outer.closed and upper.slot == "top" and upper.hem > outer.hem:
         upper.values["garment_length"] = "waist"
+    if not outer.closed and upper.get("garment_length") == "cropped":
+        upper.values["garment_length"] = "waist"
     if upper.slot == "full":
+        if outer.closed and outer.get("garment_length") == "midi":
+            outer.values["garment_length"] = "knee"
         _lengthen(upper, outer)
 
 
@@ -75,6 +87,8 @@ def _small_things(plan: Plan) -> None:
         for slot in ("top", "outer", "full"):
             if slot in plan:
                 _without(plan[slot], "bow")
+                if plan[slot].category in ("t_shirt", "shirt", "jumpsuit"):
+                    _without(plan[slot], "pockets")  # on the chest, under the scarf's end
 
 
 def fit_together(dice: Dice, plan: Plan) -> None:
@@ -94,7 +108,9 @@ def fit_together(dice: Dice, plan: Plan) -> None:
         top.tucked = tuck
     _small_things(plan)
     shoes, legs = plan["shoes"], bottom or full
-    if shoes.category == "boots" and legs is not None and legs.category not in ("skirt", "dress"):
+    # Tucked into boots and under a long coat, too little of the legs would be left to see.
+    free = outer is None or outer.hem <= HEM["hip"]
+    if shoes.category == "boots" and free and legs is not None and legs.category not in ("skirt", "dress"):
         legs.tucked = legs.get("fit") == "slim" and legs.get("garment_length") != "floor"
 
 

@@ -21,11 +21,11 @@ Wishes = dict[str, dict[str, tuple[str, ...]]]
 _RULES_OF: Final[dict[str, tuple[Rule, ...]]] = {s: tuple(r for r in RULES if r.style == s) for s in STYLES}
 # Some styles are met by chance more often than others; this evens them out.
 _TARGETS: Final = (
-    ("casual",) * 6 + ("formal",) * 8 + ("sporty",) * 8 + ("streetwear",) * 9 + ("bohemian",) * 9 + ("preppy",) * 9
-    + ("minimalist",) * 8 + ("romantic",) * 9
+    ("casual",) * 8 + ("formal",) * 16 + ("sporty",) * 17 + ("streetwear",) * 19 + ("bohemian",) * 17 + ("preppy",) * 18
+    + ("minimalist",) * 20 + ("romantic",) * 19
 )  # fmt: skip
-_TOPS: Final = ("t_shirt", "t_shirt", "shirt", "shirt", "blouse", "sweater", "hoodie", "tank_top")
-_BOTTOMS: Final = ("trousers", "trousers", "jeans", "jeans", "shorts", "skirt", "skirt", "leggings")
+_TOPS: Final = ("t_shirt", "t_shirt", "t_shirt", "shirt", "blouse", "sweater", "hoodie", "tank_top")
+_BOTTOMS: Final = ("trousers", "trousers", "jeans", "jeans", "jeans", "shorts", "skirt", "leggings")
 _OUTERS: Final = ("jacket", "coat", "blazer", "cardigan")
 _FULLS: Final = ("dress", "dress", "jumpsuit")
 _SHOES: Final = ("sneakers", "boots", "heels", "sandals", "loafers")
@@ -59,14 +59,15 @@ def _plant(dice: Dice) -> tuple[Wishes, list[tuple[str, str, bool]]]:
     rules = _RULES_OF[dice.pick(_TARGETS)]
     start = int(dice.uniform() * len(rules))
     stride = 1 + int(dice.uniform() * (len(rules) - 1))
-    for step in range(3):
+    for step in range(2):
         rule = rules[(start + step * stride) % len(rules)]
         if _wish(wishes, rule.needs) and rule.colours is not None:
             links.append(rule.colours)
-    for _ in range(2):
+    for _ in range(3):
         decoy = RULES[int(dice.uniform() * len(RULES))]
         half = decoy.needs[int(dice.uniform() * 2)]
-        if half.slot not in wishes:
+        # Extras come with the planted rules often enough; as decoys they would crowd the figure.
+        if half.slot not in wishes and half.slot in ("top", "bottom", "full", "shoes"):
             _wish(wishes, (half,))
     return wishes, links
 
@@ -101,7 +102,7 @@ def _dress_up(dice: Dice, wishes: Wishes, slot: str, category: str, palette: Seq
             options = kept or values
         if name == "colour":
             harmonic = tuple(c for c in palette if c in options)
-            options = harmonic if harmonic and dice.chance(0.6) else options
+            options = harmonic if harmonic and dice.chance(0.7) else options
         wear.values[name] = dice.pick(options)
     if category in DETAILS:
         wear.values["details"] = _details(dice, category, wished.get("details"))
@@ -117,7 +118,7 @@ def _clothes(dice: Dice, wishes: Wishes, add: list[tuple[str, str]]) -> None:
         usual = ("shirt",) if "tie" in wishes else _TOPS
         add.append(("top", _category(dice, wishes, "top", usual)))
         add.append(("bottom", _category(dice, wishes, "bottom", _BOTTOMS)))
-    if "outer" in wishes or dice.chance(0.22 if whole else 0.27):
+    if "outer" in wishes or dice.chance(0.14):
         add.append(("outer", _category(dice, wishes, "outer", _OUTERS)))
     add.append(("shoes", _category(dice, wishes, "shoes", _SHOES)))
 
@@ -126,9 +127,9 @@ def _extras(dice: Dice, wishes: Wishes, add: list[tuple[str, str]]) -> None:
     """Chooses hat, bag and the small things."""
     worn = dict(add)
     for slot, usual, probability in (
-        ("hat", _HATS, 0.2),
-        ("bag", _BAGS, 0.33),
-        ("glasses", ("sunglasses",), 0.14),
+        ("hat", _HATS, 0.18),
+        ("bag", _BAGS, 0.28),
+        ("glasses", ("sunglasses",), 0.1),
         ("scarf", ("scarf",), 0.0 if "tie" in wishes else 0.1),
         ("belt", ("belt",), 0.2),
     ):

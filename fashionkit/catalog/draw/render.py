@@ -28,11 +28,12 @@ def _make_figure(plan: Plan, dice: Dice, size: int, marks: bool) -> Figure:
     feminine = dice.chance(0.88 if soft else 0.4)
     bag = plan.get("bag")
     carried = bag is not None and bag.category != "backpack"
+    wide = any(plan[slot].get("fit") == "loose" for slot in ("top", "outer", "full") if slot in plan)
     bag_side = dice.sign()
     pose = dice.pick(("down", "out", "crook"))
     body = bodies.make_body(
         dice, feminine=feminine, lift=LIFT[plan["shoes"].get("heel_height")],
-        bag_side=bag_side if carried else 0, bag_pose=pose,
+        bag_side=bag_side if carried else 0, bag_pose=pose, room=8.0 if wide else 0.0,
     )  # fmt: skip
     canvas = Canvas(
         size, zoom=dice.uniform(0.965, 1.035), middle=dice.uniform(0.455, 0.545), ground=dice.uniform(0.955, 0.972),
@@ -89,6 +90,9 @@ def _draw_layers(fig: Figure) -> None:
         tops.draw_outer_back(fig, outer)
     upper = top or full
     bodies.draw_torso(canvas, body)
+    if upper is not None and upper.get("sleeve_length") == "sleeveless":
+        for side in (-1, 1):
+            bodies.draw_arm(canvas, body, side)  # straps go over the shoulders; lower arms come again in front
     if top is not None and top.tucked:
         tops.draw_upper(fig, top)
     _draw_lower(fig, bottom or (full if full is not None and full.category == "jumpsuit" else None))
@@ -114,9 +118,8 @@ def _draw_arms_and_over(fig: Figure, upper: Wear | None, outer: Wear | None) -> 
     """Draws arms, sleeves, tie, and the outer layer with its own sleeves."""
     plan, canvas, body = fig.plan, fig.canvas, fig.body
     sleeved = upper is not None and upper.get("sleeve_length") != "sleeveless"
-    bare = upper is not None and (not sleeved or upper.get("neckline") == "off_shoulder")
     for side in (-1, 1):
-        bodies.draw_arm(canvas, body, side, 0.3 if bare and not sleeved else 0.0)
+        bodies.draw_arm(canvas, body, side, 0.0 if sleeved else 0.3)
     if upper is not None:
         tops.draw_sleeves(fig, upper)
     if "tie" in plan:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from fashionkit.catalog.draw.curves import Points, PointsLike, smooth
-from fashionkit.catalog.draw.fabrics import Fabric, brightness, contrast, darker, lighter
+from fashionkit.catalog.draw.fabrics import Fabric, brightness, contrast, darker, edge, lighter
 from fashionkit.catalog.draw.figure import ITEM_NUMBER, Figure
 from fashionkit.catalog.draw.layers import BOOT_TOP
 from fashionkit.catalog.draw.vocab import RGB
@@ -29,10 +29,9 @@ class _Foot:
         """Returns local points in figure units."""
         return np.asarray(points, dtype=np.float64) * (self.side, 1) + (self.x, self.y)
 
-    def shape(self, points: PointsLike, fabric: Fabric | RGB, *, rounded: bool = False, shade: float = 1.2) -> None:
+    def shape(self, points: PointsLike, fabric: Fabric | RGB, *, shade: float = 1.2, outline: bool = True) -> None:
         """Draws a filled local outline."""
-        local = self.at(points)
-        self.fig.canvas.shape(smooth(local, closed=True, steps=3) if rounded else local, fabric, round_shade=shade)
+        self.fig.canvas.shape(self.at(points), fabric, round_shade=shade, outline=outline)
 
     def stroke(self, points: PointsLike, colour: RGB, width: float) -> None:
         """Draws a local line."""
@@ -53,7 +52,9 @@ def draw_bare_foot(fig: Figure, side: int) -> None:
     g, lift = foot.g, foot.lift
     outline = [(-3.8, -2), (-4.8, g - lift - 3), (-3.6, g - lift - 1), (3.5, g - lift * 0.55 - 1), (8, g - 0.8), (13, g - 0.8),
                (13.2, g - 2.6), (8.5, g - 4.4 - lift * 0.1), (3.8, 1.4), (3.6, -2)]  # fmt: skip
-    foot.shape(outline, fig.body.skin, shade=1.4)
+    foot.shape(outline, fig.body.skin, shade=1.4, outline=False)
+    for part in (outline[:6], outline[7:]):
+        foot.stroke(part, edge(fig.body.skin), 0.45)
 
 
 def _sneaker(foot: _Foot, fabric: Fabric) -> None:
@@ -74,7 +75,8 @@ def _loafer(foot: _Foot, fabric: Fabric) -> None:
     upper = [(-4.9, low - 6.2), (-5.5, low - 2), (-5.2, low), (4, g - foot.lift * 0.5), (9, g), (14.2, g), (15, g - 2.6),
              (11.5, g - 5.2), (5.6, g - 7.4 - foot.lift * 0.25), (2.6, low - 3.6), (-2, low - 4.6)]  # fmt: skip
     foot.shape(smooth(upper, closed=True, steps=3), fabric)
-    foot.stroke([(5.6, g - 7.0 - foot.lift * 0.2), (8.4, g - 1.6)], fabric.line, 1.5)
+    band = [(4.6, g - 7.4 - foot.lift * 0.3), (7.4, g - 6.6 - foot.lift * 0.15), (9.2, g - 0.8), (6.2, g - 0.8 - foot.lift * 0.2)]
+    foot.shape(band, lighter(fabric.base, 0.34) if brightness(fabric.base) < 170 else darker(fabric.base, 0.3), shade=0)
     foot.stroke([(10.6, g - 5.0), (12.2, g - 2.8), (14.4, g - 2.4)], fabric.line, 0.6)
     foot.heel(darker(fabric.base, 0.3), slender=False)
     foot.stroke([(-5.4, g - 0.6), (15, g - 0.6)] if foot.lift < 1 else [(6, g - 0.5), (15, g - 0.5)], darker(fabric.base, 0.5), 1.3)

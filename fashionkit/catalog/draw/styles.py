@@ -28,14 +28,15 @@ STYLES: Final[dict[str, str]] = {
     "hoodie with leggings or shorts, a cap with sneakers, a zipped jumpsuit with sneakers.",
     "streetwear": "Loose on loose: a loose hoodie, T-shirt or sweater with loose trousers or jeans; camouflage with "
     "sneakers or boots; a beanie or cap with a loose jacket or coat; a logo with sunglasses.",
-    "bohemian": "Floral or zigzag flowing long dresses and skirts with flat shoes, a sun hat with sandals, fringe in "
-    "earth colours, loose or off-shoulder blouses with long skirts.",
+    "bohemian": "Floral or zigzag flowing long dresses and skirts with flat shoes, a sun hat with sandals or "
+    "a long dress, fringed outerwear over skirts or jeans, a fringed bag with a dress in earth colours, a loose blouse with "
+    "a long skirt.",
     "preppy": "Checks and stripes with loafers, a blazer with shorts, jeans or a skirt of another colour, a buttoned "
     "cardigan over a shirt, a short checked skirt, a striped tie under a cardigan.",
     "minimalist": "Plain neutral pieces without details: top and bottom of one colour, a plain coat over plain trousers, "
-    "a turtleneck with trousers or a skirt, a tote bag in the colour of the shoes.",
+    "a turtleneck with trousers or a skirt, a bag in the colour of the shoes.",
     "romantic": "Lace or bows on a fitted dress or on a blouse with a skirt, a fitted floral dress with heels, pastel "
-    "tops with loose skirts, heels with a pastel handbag.",
+    "tops with loose skirts, flowers or dots with heels or sandals, heels with a pastel handbag.",
 }
 
 Values = tuple[str, ...]
@@ -113,19 +114,19 @@ RULES: Final[tuple[Rule, ...]] = (
         _need("shoes", "sandals boots"),
     )),
     Rule("bohemian", (_need("hat", "sun_hat"), _need("shoes", "sandals"))),
-    Rule("bohemian", (_need("outer", "jacket coat cardigan", details=("fringe",)), _need("shoes", "boots sandals"))),
+    Rule("bohemian", (_need("outer", "jacket coat cardigan", details=("fringe",)), _need("bottom", "skirt jeans"))),
     Rule("bohemian", (
         _need("top", "blouse", fit=("loose",)),
         _need("bottom", "skirt", garment_length=_LONG),
     )),
     Rule("bohemian", (
         _need("bag", "handbag tote_bag", details=("fringe",)),
-        _need("shoes", "boots sandals", colour=EARTH),
+        _need("full", "dress jumpsuit", colour=EARTH),
     )),
     Rule("bohemian", (_need("full", "dress", garment_length=_LONG), _need("hat", "sun_hat"))),
     Rule("preppy", (_need("top", "sweater shirt", pattern=_LINES), _need("shoes", "loafers"))),
     Rule("preppy", (_need("outer", "blazer"), _need("bottom", "shorts jeans skirt")), ("outer", "bottom", False)),
-    Rule("preppy", (_need("outer", "cardigan", closure=("buttons",)), _need("shoes", "loafers"))),
+    Rule("preppy", (_need("outer", "cardigan", closure=("buttons",)), _need("top", "shirt"))),
     Rule("preppy", (_need("bottom", "skirt", pattern=("checked",)), _need("top", "sweater shirt"))),
     Rule("preppy", (_need("tie", "tie", pattern=("striped",)), _need("outer", "cardigan blazer"))),
     Rule("preppy", (_need("full", "dress", pattern=_LINES), _need("shoes", "loafers sneakers"))),
@@ -142,13 +143,16 @@ RULES: Final[tuple[Rule, ...]] = (
          ("bag", "shoes", True)),
     Rule("minimalist", (_need("full", "dress jumpsuit", pattern=_PLAIN, details=("",), colour=NEUTRAL),
                         _need("shoes", "boots loafers sandals"))),
-    Rule("minimalist", (_need("outer", "coat", pattern=_PLAIN, details=("",)), _need("full", "dress jumpsuit"))),
-    Rule("romantic", (_need("full", "dress", details=("lace_trim", "bow")), _need("shoes", "heels sandals"))),
+    Rule("minimalist", (
+        _need("full", "dress jumpsuit", pattern=_PLAIN, neckline=("round", "turtleneck")),
+        _need("bag", "tote_bag handbag", pattern=_PLAIN),
+    )),
+    Rule("romantic", (_need("full", "dress", details=("lace_trim", "bow")), _need("shoes", "heels sandals loafers"))),
     Rule("romantic", (_need("top", "blouse", details=("lace_trim", "bow")), _need("bottom", "skirt shorts"))),
     Rule("romantic", (_need("full", "dress", pattern=("floral",), fit=_FITTED), _need("shoes", "heels"))),
     Rule("romantic", (_need("top", "sweater blouse tank_top", colour=PASTEL), _need("bottom", "skirt", fit=("loose",)))),
     Rule("romantic", (_need("shoes", "heels"), _need("bag", "handbag", colour=PASTEL))),
-    Rule("romantic", (_need("outer", "cardigan"), _need("full", "dress"))),
+    Rule("romantic", (_need("top", "blouse shirt sweater", pattern=("floral", "dotted")), _need("shoes", "heels sandals"))),
 )  # fmt: skip
 
 # What an outfit shows: slot -> (category, attributes).

@@ -132,7 +132,7 @@ def open_panels(body: Body, half: Half, hem: float, neckline: str, gap: float) -
     panels = []
     for side in (-1, 1):
         seam = whole.right if side > 0 else whole.left
-        front = smooth([(x + side * 7.6, 34.4), (x + side * 6.8, 44), (body.centre(66) + side * (gap - 0.8), 66),
+        front = smooth([(x + side * 7.8, 34.4), (x + side * 7.6, 44), (body.centre(66) + side * (gap - 0.4), 66),
                         (body.centre(hem) + side * gap, hem + 1.5)], steps=4)  # fmt: skip
         tip = body.shoulder + 1.4
         shoulder = np.array([(tip - 3, 38.6), (tip, 40.2), (tip + 0.2, 45.0), (half(53) - 0.2, 50.5)]) * (side, 1) + (x, 0)

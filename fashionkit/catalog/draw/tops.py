@@ -52,7 +52,7 @@ def draw_upper(fig: Figure, wear: Wear) -> None:
     sleeved = wear.get("sleeve_length") != "sleeveless"
     piece = torso_cut(body, half, hem, "crew" if neckline == "round" and "outer" in fig.plan else neckline, sleeved=sleeved)
     with canvas.item(ITEM_NUMBER[wear.slot]):
-        canvas.shape(piece.outline, fabric, block=below(66 if wear.slot == "top" else 79))
+        canvas.shape(piece.outline, fabric, block=below(79 if wear.slot == "full" else 40 + 0.62 * (hem - 40)))
         _folds(fig, half, hem, wear.get("fit"))
         if wear.category == "dress" and wear.get("fit") != "loose":
             waist = [(body.centre(77) - half(77), 77), (body.centre(77), 78.5), (body.centre(77) + half(77), 77)]
@@ -89,7 +89,9 @@ def _close(fig: Figure, wear: Wear, fabric: Fabric, half: Half, hem: float, top:
         top = 52.0
     end = hem - 3 if wear.category != "dress" else min(hem - 4, 140.0)
     middle = np.array([(body.centre(y), y) for y in np.linspace(top, end, 6)])
-    if closure == "buttons":
+    if closure == "buttons" and wear.category == "blazer":
+        d.big_buttons(canvas, fabric, [(body.centre(y), y) for y in ((top + 2, top + 10) if hem > 90 else (top + 3, top + 12))])
+    elif closure == "buttons":
         d.buttons(canvas, fabric, middle, 7.0 if hem < 100 else 8.0)
     elif closure == "zip":
         d.zipper(canvas, fabric, middle)
@@ -237,24 +239,34 @@ def draw_outer(fig: Figure, wear: Wear) -> None:
     """Draws the front of the outer layer, closed or open, without sleeves."""
     fabric, canvas, body = fig.fabrics["outer"], fig.canvas, fig.body
     half, hem = outer_half(fig, wear), wear.hem + 3
-    block = below(67)
+    block = below(40 + 0.64 * (hem - 40))
     with canvas.item(ITEM_NUMBER["outer"]):
         if wear.closed:
-            style = "lapel" if wear.category == "blazer" else "v_neck" if _lapelled(wear) else "deep"
-            piece = torso_cut(body, half, hem, "v_neck" if wear.get("neckline") == "v_neck" else style, sleeved=True, outer=True)
+            style = _opening(fig, wear)
+            piece = torso_cut(body, half, hem, style, sleeved=True, outer=True)
             canvas.shape(piece.outline, fabric, block=block)
             _folds(fig, half, hem, wear.get("fit"))
-            top = {"lapel": 64.0, "v_neck": 58.0}.get(style, 54.5)
-            _close(fig, wear, fabric, half, hem, top)
+            _close(fig, wear, fabric, half, hem, {"lapel": 64.0, "v_neck": 58.0}.get(style, 54.5))
             pieces: tuple[Cut, ...] = (piece,)
         else:
-            gap = {"slim": 7.4, "regular": 8.2, "loose": 9.4}[wear.get("fit")]
+            gap = {"slim": 9.2, "regular": 10.2, "loose": 11.4}[wear.get("fit")]
+            gap += 1.8 if "scarf" in fig.plan or "tie" in fig.plan else 0.0  # they cover part of what shows between
             pieces = open_panels(body, half, hem, wear.get("neckline"), gap)
             for piece in pieces:
                 canvas.shape(piece.outline, fabric, block=block)
             _folds(fig, half, hem, "slim")
         _outer_details(fig, wear, fabric, pieces, half, hem)
         _outer_neck(fig, wear, fabric)
+
+
+def _opening(fig: Figure, wear: Wear) -> str:
+    """Returns how a closed outer layer opens at the neck: wide enough for what is worn under it to show."""
+    under = fig.plan.get("top")
+    if under is not None and not under.listed:
+        return "crew"
+    if wear.category == "blazer":
+        return "lapel"
+    return "v_neck" if _lapelled(wear) or wear.get("neckline") == "v_neck" else "deep"
 
 
 def _lapelled(wear: Wear) -> bool:
@@ -312,7 +324,7 @@ def _outer_details(fig: Figure, wear: Wear, fabric: Fabric, pieces: tuple[Cut, .
         size = 9.4 if wear.closed else min(9.4, half(y) - 11.0)
         d.pockets(canvas, fabric, [(body.centre(y) - reach, y), (body.centre(y) + reach, y)], size, 9.6)
     if "logo" in shown:
-        d.logo(canvas, fabric, body.centre(56) + (9.4 if wear.closed else 14.0), 56.0, 4.0, fig.logo)
+        d.logo(canvas, fabric, body.centre(56) + 7.4, 56.0, 4.2, fig.logo)
     if "fringe" in shown:
         for piece in pieces:
             d.fringe(canvas, fabric, piece.hem - (0, 1), 7.5)
@@ -321,5 +333,5 @@ def _outer_details(fig: Figure, wear: Wear, fabric: Fabric, pieces: tuple[Cut, .
         x, w = body.centre(y), half(y)
         d.buckle(canvas, fabric, x, y, [(x - w, y - 0.5), (x, y), (x + w, y - 0.5)])
     if "bow" in shown:
-        d.bow(canvas, fabric, body.centre(40) - (0 if wear.closed else 0), 56.0 if wear.closed else 45.0, 0.95)
+        d.bow(canvas, fabric, body.centre(40), 56.0, 0.95)
 

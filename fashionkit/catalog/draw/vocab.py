@@ -143,7 +143,7 @@ WARDROBE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "boots": {"colour": COLOURS, "garment_length": ("ankle", "knee"), "heel_height": ("flat", "mid", "high")},
     "heels": {"colour": COLOURS, "heel_height": ("mid", "high")},
     "sandals": {"colour": COLOURS, "heel_height": ("flat", "flat", "mid", "high")},
-    "loafers": {"colour": COLOURS, "heel_height": ("flat", "flat", "mid")},
+    "loafers": {"colour": COLOURS, "heel_height": ("flat",)},
     "cap": {"colour": COLOURS, "pattern": ("plain", "plain", "colour_block", "camouflage")},
     "beanie": {"colour": COLOURS, "pattern": ("plain", "plain", "striped", "zigzag")},
     "sun_hat": {"colour": COLOURS, "pattern": ("plain", "plain", "striped", "checked")},
