@@ -40,6 +40,7 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measures, prints, and writes the JSON where it is asked for."""
     parser = argparse.ArgumentParser(description="Time of `fashionkit --help`.")
     parser.add_argument("--runs", type=int, default=10, help="processes of each kind (default: 10)")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")

@@ -13,7 +13,16 @@ import yaml
 
 from fashionkit.catalog.ontology import Ontology
 from fashionkit.catalog.schema import KIND, SCHEMA, TABLES, Facts
-from fashionkit.tables import InputError, Manifest, part_path, read_manifest, read_table, table_parts, write_table, write_text
+from fashionkit.tables import (
+    InputError,
+    Manifest,
+    part_path,
+    read_manifest,
+    read_table,
+    table_parts,
+    write_table,
+    write_text,
+)
 from fashionkit.tables.yamls import load_yaml
 
 
@@ -61,7 +70,9 @@ class Catalog:
         wanted = pa.array(image_ids, pa.string())
         found: dict[str, bytes | None] = {}
         for part in table_parts(self.path, "images"):
-            table = pa.parquet.read_table(part, columns=["image_id", "path", "bytes"], filters=pc.field("image_id").isin(wanted))
+            table = pa.parquet.read_table(
+                part, columns=["image_id", "path", "bytes"], filters=pc.field("image_id").isin(wanted)
+            )
             for row in table.to_pylist():
                 found[row["image_id"]] = row["bytes"] if row["path"] is None else self._file_bytes(row["path"])
         return found
@@ -72,7 +83,11 @@ class Catalog:
         if not path.is_relative_to(root):
             raise InputError("the picture's path leads outside the image folder", file=self.path, found=relative)
         if not path.is_file():
-            raise InputError("the picture's file is gone", file=path, hint=f"image_root in {self.path / 'catalog.yaml'} says where to look")
+            raise InputError(
+                "the picture's file is gone",
+                file=path,
+                hint=f"image_root in {self.path / 'catalog.yaml'} says where to look",
+            )
         return path.read_bytes()
 
 
@@ -96,7 +111,9 @@ def read_facts(path: Path) -> Facts:
         raise InputError("`name` is missing", file=path)
     facts = Facts(**data)
     if facts.scene not in ("product", "outfit"):
-        raise InputError("no such scene", file=path, row=lines.of("scene"), found=facts.scene, allowed=["product", "outfit"])
+        raise InputError(
+            "no such scene", file=path, row=lines.of("scene"), found=facts.scene, allowed=["product", "outfit"]
+        )
     return facts
 
 

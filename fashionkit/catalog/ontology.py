@@ -185,7 +185,9 @@ class Ontology:
 
     @cached_property
     def _overlapping(self) -> dict[str, frozenset[str]]:
-        found: dict[str, set[str]] = {key: {key, *self.ancestors(key), *self.descendants(key)} for key in self.categories}
+        found: dict[str, set[str]] = {
+            key: {key, *self.ancestors(key), *self.descendants(key)} for key in self.categories
+        }
         for category in self.categories.values():
             for other in category.overlaps:
                 for one in self.descendants(category.key):
@@ -246,7 +248,9 @@ class _Reader:
         self.lines: Lines
 
     def fail(self, problem: str, *at: str | int, **more: Any) -> InputError:
-        return InputError(problem, file=self.path, row=self.lines.of(*at), column=".".join(map(str, at)) or None, **more)
+        return InputError(
+            problem, file=self.path, row=self.lines.of(*at), column=".".join(map(str, at)) or None, **more
+        )
 
     def read(self) -> Ontology:
         allowed = {"schema", "name", "regions", "categories", "attributes"}
@@ -254,7 +258,9 @@ class _Reader:
             if key not in allowed:
                 raise self.fail("unknown key", key, found=key, allowed=allowed)
         if self.data.get("schema") != ONTOLOGY_SCHEMA:
-            raise self.fail("not an ontology of this version", "schema", found=self.data.get("schema"), allowed=[ONTOLOGY_SCHEMA])
+            raise self.fail(
+                "not an ontology of this version", "schema", found=self.data.get("schema"), allowed=[ONTOLOGY_SCHEMA]
+            )
         regions = [self._region(key, raw) for key, raw in self._section("regions")]
         categories = [self._category(key, raw) for key, raw in self._section("categories")]
         attributes = [self._attribute(key, raw) for key, raw in self._section("attributes")]
@@ -273,7 +279,9 @@ class _Reader:
                 raise self.fail("a key must be lower-case letters, digits and _", *at, found=key)
         return raw
 
-    def _entry(self, cls: type[T], key: str, raw: Any, at: tuple[str, ...], rename: dict[str, str] | None = None, **given: Any) -> T:
+    def _entry(
+        self, cls: type[T], key: str, raw: Any, at: tuple[str, ...], rename: dict[str, str] | None = None, **given: Any
+    ) -> T:
         raw = {} if raw is None else raw
         if not isinstance(raw, dict):
             raise self.fail("a mapping is needed here", *at, found=raw)
@@ -296,10 +304,18 @@ class _Reader:
                 raise self.fail("a list of words is needed", *at, found=value)
             return tuple(value)
         if kind.startswith("tuple[int"):
-            if not (isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value)):
+            if not (
+                isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value)
+            ):
                 raise self.fail("three numbers from 0 to 255 are needed", *at, found=value)
             return tuple(value)
-        wanted = {"str": str, "str | None": (str, type(None)), "bool": bool, "bool | None": (bool, type(None)), "int": int}[kind]
+        wanted = {
+            "str": str,
+            "str | None": (str, type(None)),
+            "bool": bool,
+            "bool | None": (bool, type(None)),
+            "int": int,
+        }[kind]
         if not isinstance(value, wanted) or (kind == "int" and isinstance(value, bool)):
             raise self.fail(f"{kind} is needed", *at, found=value)
         if isinstance(value, str) and not NAME.match(value):
@@ -385,5 +401,7 @@ def plural_of(name: str) -> str:
 
 
 def _replace(entry: T, **changes: Any) -> T:
-    values = {f.name: getattr(entry, f.name) for f in fields(entry) if f.default is not MISSING or hasattr(entry, f.name)}
+    values = {
+        f.name: getattr(entry, f.name) for f in fields(entry) if f.default is not MISSING or hasattr(entry, f.name)
+    }
     return type(entry)(**{**values, **changes})

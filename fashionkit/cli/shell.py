@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a letter that the terminal lacks is no reason to fail
     try:
         code = _run(words)
-        sys.stdout.flush()
+        _flush_stdout()
         return code
     except BrokenPipeError:
         _drop_stdout()
@@ -132,6 +132,19 @@ def _explain(error: Exception) -> int:
     return code
 
 
+def _flush_stdout() -> None:
+    """Sends out what was printed, for a full disk behind `> FILE` must not pass for success."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _drop_stdout()
+        if error.filename is None:
+            error.filename = "standard output"
+        raise
+
+
 def _drop_stdout() -> None:
     """Sends what is still buffered nowhere, so that the interpreter's exit does not complain either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -136,7 +136,9 @@ def drop_empty(cells: Cells) -> None:
     cells.code, cells.count, cells.keep = cells.code[held], cells.count[held], cells.keep[held]
 
 
-def family_targets(available: dict[str, int], weight: dict[str, float], samples: int | None, cap: float) -> dict[str, int]:
+def family_targets(
+    available: dict[str, int], weight: dict[str, float], samples: int | None, cap: float
+) -> dict[str, int]:
     """Samples of each family: at most what it has and `cap` of the whole; the rest is shared by weight.
 
     The total is `samples`, or the most that these limits allow.

@@ -18,10 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fashionkit.catalog.catalog import Catalog
-from fashionkit.datagen.generate import SAMPLE_SPLITS, sample_files
+from fashionkit.datagen.samples import SAMPLE_SPLITS, sample_files
 from fashionkit.datagen.store import VQAStore
 from fashionkit.engine import run_shards
-from fashionkit.tables import InputError, Manifest, read_table, sweep_temporary, write_atomic, write_manifest, write_table
+from fashionkit.tables import (
+    InputError,
+    Manifest,
+    read_table,
+    sweep_temporary,
+    write_atomic,
+    write_manifest,
+    write_table,
+)
 
 SUFFIX = {"parquet": ".parquet", "llava": ".json", "jsonl": ".jsonl"}
 COLUMNS = ["qid", "image_id", "question", "answer", "family", "template", "difficulty"]
@@ -52,7 +60,9 @@ def export_set(
     names = _picture_names(store, catalog)
     shards = [(path, s, str(p), str(target), form) for s in chosen for p in sample_files(store.path, s)]
     counts: Counter[str] = Counter({s: 0 for s in chosen})
-    for split, rows in run_shards(_export_part, shards, workers, initializer=_share, initargs=(store, names), describe="exporting"):
+    for split, rows in run_shards(
+        _export_part, shards, workers, initializer=_share, initargs=(store, names), describe="exporting"
+    ):
         counts[split] += rows
     (target / ".export.json").unlink()
     manifest = Manifest("export", 1, params=params, counts=dict(counts), about=dict(store.manifest.about))
@@ -76,7 +86,11 @@ def _claim(target: Path, params: dict[str, Any]) -> None:
     if target.exists() and any(target.iterdir()):
         begun = json.loads(marker.read_text()) if marker.exists() else None
         if begun != params:
-            raise InputError("the folder is not empty and holds no begun export of these settings", file=target, hint="name another folder")
+            raise InputError(
+                "the folder is not empty and holds no begun export of these settings",
+                file=target,
+                hint="name another folder",
+            )
     target.mkdir(parents=True, exist_ok=True)
     write_atomic(marker, lambda t: t.write_text(json.dumps(params)) and None)
 

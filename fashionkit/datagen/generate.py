@@ -24,31 +24,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import fashionkit
 from fashionkit import recipes
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.schema import SPLITS
-from fashionkit.datagen.counter import again
-from fashionkit.datagen.judge import SPLIT_NAMES, STEPS
-from fashionkit.datagen.packs import Pack, Template, load_packs
+from fashionkit.datagen.judge import SPLIT_NAMES
+from fashionkit.datagen.packs import Pack, load_packs
 from fashionkit.datagen.plan import (
     Context,
+    Counted,
     Solved,
     count_unit,
     kept_by_block,
     phrasings,
     read_count,
-    read_selection,
     select_unit,
     solve,
     write_json,
 )
-from fashionkit.datagen.propose import Candidates
+from fashionkit.datagen.samples import (
+    PARAPHRASE,
+    SAMPLE_SPLITS,
+    WRITE_OPTIONS,
+    block_columns,
+    sample_table,
+    stored_slots,
+)
 from fashionkit.datagen.scene import load_scenes
 from fashionkit.datagen.spec import RunSpec
-from fashionkit.datagen.vocab import NONE
 from fashionkit.engine import run_shards
 from fashionkit.tables import (
     InputError,
@@ -63,32 +67,32 @@ from fashionkit.tables import (
 
 Array = npt.NDArray[Any]
 KIND, SCHEMA = "questions", 1
-PARAPHRASE = "paraphrase"
-SAMPLE_SPLITS = (*SPLIT_NAMES, PARAPHRASE)
-SLOTS = 4
-SAMPLES = pa.schema(
-    [
-        pa.field("qid", pa.int64(), nullable=False),  # unique in the set
-        pa.field("image", pa.int32(), nullable=False),  # row of the `images` table
-        pa.field("template", pa.uint16(), nullable=False),  # row of the `templates` table
-        pa.field("paraphrase", pa.uint8(), nullable=False),  # which of the template's texts
-        *[pa.field(f"slot{i}", pa.uint16(), nullable=False) for i in range(SLOTS)],  # vocabulary ids, 0 where unused
-        pa.field("answer", pa.uint16(), nullable=False),  # vocabulary id
-        pa.field("difficulty", pa.float16(), nullable=False),  # in steps of 1/16 from -4 to 4
-    ]
-)
-# Dictionaries pay where a column repeats few ids; qid counts up, so it is stored as differences.
-WRITE_OPTIONS: dict[str, Any] = {
-    "compression": "zstd",
-    "compression_level": 1,
-    "use_dictionary": [n for n in SAMPLES.names if n not in ("qid", "difficulty")],
-    "column_encoding": {"qid": "DELTA_BINARY_PACKED"},
-    "write_statistics": ["qid", "image", "template"],
-}
 
-_context: Context | None = None
-_folder: Path = Path()
-_solved: Solved | None = None
+
+@dataclass
+class Job:
+    """What the workers of a run need. Forked workers share it with the parent; others get a copy.
+
+    Attributes:
+        context: Catalogue, packs, settings. folder: Where the work files lie. solved: Once counting is done.
+    """
+
+    context: Context
+    folder: Path
+    solved: Solved | None = None
+
+
+_job: Job | None = None
+
+
+def _adopt(job: Job) -> None:
+    global _job
+    _job = job
+
+
+def _current() -> Job:
+    assert _job is not None, "a task runs where no job was adopted"
+    return _job
 
 
 @dataclass
@@ -104,7 +108,13 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report for `--json`."""
-        return {"out": self.out, "samples": self.samples, "families": self.families, "programs": self.programs, "notes": self.notes}
+        return {
+            "out": self.out,
+            "samples": self.samples,
+            "families": self.families,
+            "programs": self.programs,
+            "notes": self.notes,
+        }
 
     def lines(self) -> list[str]:
         """The report as text."""
@@ -126,7 +136,6 @@ def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> R
     Raises:
         InputError: Bad catalogue, pack or spec; `out` holds something else.
     """
-    global _context, _folder, _solved
     catalog, out = Catalog(spec.catalog), Path(spec.out)
     paths = [recipes.find("datagen/packs", name) for name in spec.packs]
     pack = load_packs(paths)
@@ -134,24 +143,38 @@ def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> R
     done = _finished(out, identity)
     if done is not None:
         return done
-    _folder = out / ".work" / identity[:16]
-    _clear_others(out, _folder)
+    folder = out / ".work" / identity[:16]
+    _clear_others(out, folder)
     say("compiling the catalogue")
-    _context = Context(load_scenes(spec.catalog), pack, spec)
-    if not _context.units:
+    job = Job(Context(load_scenes(spec.catalog), pack, spec), folder)
+    if not job.context.units:
         raise InputError("the catalogue carries no question family of these packs", file=spec.catalog)
-    numbers = list(range(len(_context.units)))
-    _steps(_count, numbers, "count", spec.workers, "counting")
-    _solved = solve(_context, [read_count(_context, n, _folder) for n in numbers])
-    _steps(_select, numbers, "select", spec.workers, "selecting")
-    rows = _rows_by_block(_context, numbers)
+    numbers = list(range(len(job.context.units)))
+    counted = _count_all(job, numbers, "count", "counting")
+    if spec.per_image is not None and job.context.limit(folder, counted):
+        counted = _count_all(job, numbers, "recount", "counting within the pictures' budgets")
+    job.solved = solve(job.context, counted)
+    _steps(job, _select, numbers, "select", "selecting")
+    rows = _rows_by_block(job, numbers)
     if not rows.sum():
         raise InputError("no question of these packs survives its checks on this catalogue", file=spec.catalog)
     starts = np.cumsum(rows.T.reshape(-1)).reshape(rows.shape[1], rows.shape[0]).T - rows
-    shards = [(b, starts[b].tolist()) for b in range(len(_context.blocks)) if not (_folder / f"done-{b:05d}.json").exists()]
-    for _ in run_shards(_write, shards, spec.workers, describe="writing", total_rows=int(rows.sum()), rows=int):
+    shards = [
+        (b, starts[b].tolist()) for b in range(len(job.context.blocks)) if not (folder / f"done-{b:05d}.json").exists()
+    ]
+    results = run_shards(
+        _write,
+        shards,
+        spec.workers,
+        initializer=_adopt,
+        initargs=(job,),
+        describe="writing",
+        total_rows=int(rows.sum()),
+        rows=int,
+    )
+    for _ in results:
         pass
-    return _finish(_context, _solved, catalog, out, paths, identity)
+    return _finish(job, catalog, out, paths, identity)
 
 
 def _identity(spec: RunSpec, catalog: Catalog, paths: list[Path]) -> str:
@@ -169,13 +192,17 @@ def _finished(out: Path, identity: str) -> RunReport | None:
         manifest = read_manifest(out)
         if manifest.params.get("identity") == identity:
             counts = manifest.counts
-            return RunReport(str(out), counts["splits"], counts["families"], counts["programs"], ["already complete"], True)
+            return RunReport(
+                str(out), counts["splits"], counts["families"], counts["programs"], ["already complete"], True
+            )
         hint = "name another --out, or remove the folder"
         raise InputError("the folder holds the result of other settings", file=out, hint=hint)
     if any(p.name not in (".work", "samples") for p in out.iterdir()):
         known = {".work", "samples", "images", "vocab", "templates", "rejects", "ontology.yaml", "packs"}
         if any(p.name not in known for p in out.iterdir()):
-            raise InputError("the folder is not empty and was not made by this command", file=out, hint="name another --out")
+            raise InputError(
+                "the folder is not empty and was not made by this command", file=out, hint="name another --out"
+            )
     return None
 
 
@@ -190,29 +217,44 @@ def _clear_others(out: Path, folder: Path) -> None:
     sweep_temporary(out)
 
 
-def _steps(task: Callable[[int], int], numbers: list[int], name: str, workers: int, label: str) -> None:
+def _steps(job: Job, task: Callable[[tuple[int, str]], int], numbers: list[int], name: str, label: str) -> None:
     """Runs a per-unit step for the units that are not done."""
-    missing = [n for n in numbers if not (_folder / f"{name}-{n:05d}.parquet").exists()]
-    for _ in run_shards(task, missing, workers, describe=label, total_rows=len(missing)):
+    missing = [(n, name) for n in numbers if not (job.folder / f"{name}-{n:05d}.parquet").exists()]
+    for _ in run_shards(
+        task,
+        missing,
+        job.context.spec.workers,
+        initializer=_adopt,
+        initargs=(job,),
+        describe=label,
+        total_rows=len(missing),
+    ):
         pass
 
 
-def _count(number: int) -> int:
-    assert _context is not None
-    return count_unit(_context, number, _folder)
+def _count_all(job: Job, numbers: list[int], name: str, label: str) -> list[Counted]:
+    _steps(job, _count, numbers, name, label)
+    return [read_count(job.context, n, job.folder, name) for n in numbers]
 
 
-def _select(number: int) -> int:
-    assert _context is not None and _solved is not None
-    return select_unit(_context, number, _folder, _solved.cells[number], _solved.moments[number])
+def _count(step: tuple[int, str]) -> int:
+    job = _current()
+    return count_unit(job.context, step[0], job.folder, step[1])
 
 
-def _rows_by_block(context: Context, numbers: list[int]) -> Array:
+def _select(step: tuple[int, str]) -> int:
+    job = _current()
+    assert job.solved is not None
+    return select_unit(job.context, step[0], job.folder, job.solved.cells[step[0]], job.solved.moments[step[0]])
+
+
+def _rows_by_block(job: Job, numbers: list[int]) -> Array:
     """(blocks, 5) rows that each block writes for each split; qids follow split by split, block by block."""
+    context = job.context
     rows = np.zeros((len(context.blocks), len(SAMPLE_SPLITS)), np.int64)
     times, test = phrasings(context), SPLIT_NAMES.index("test")
     for number in numbers:
-        kept = kept_by_block(_folder, number)
+        kept = kept_by_block(job.folder, number)
         rows[:, : len(SPLIT_NAMES)] += kept * times[context.units[number].template]
         rows[:, -1] += kept[:, test]
     return rows
@@ -220,17 +262,18 @@ def _rows_by_block(context: Context, numbers: list[int]) -> Array:
 
 def _write(shard: tuple[int, list[int]]) -> int:
     """Writes the samples of one block of pictures: a file a split; returns how many samples."""
-    assert _context is not None
+    job = _current()
+    assert job.solved is not None
     block, starts = shard
-    out = _folder.parent.parent
-    columns = _block_columns(_context, block)
+    context, out = job.context, job.folder.parent.parent
+    columns = block_columns(context, job.folder, job.solved.moments, block)
     files, families, rows, programs = {}, Counter[str](), {}, 0
     for number, name in enumerate(SAMPLE_SPLITS):
         source = SPLIT_NAMES.index("test") if name == PARAPHRASE else number
         chosen = columns["split"] == source
         if not chosen.any():
             continue
-        table = _table(_context, {k: v[chosen] for k, v in columns.items()}, starts[number], name == PARAPHRASE)
+        table = sample_table(context, {k: v[chosen] for k, v in columns.items()}, starts[number], name == PARAPHRASE)
         path = part_path(out, f"samples/{name}", block)
         write_table(path, table, **WRITE_OPTIONS)
         files[path.relative_to(out).as_posix()] = describe_file(path)
@@ -238,75 +281,20 @@ def _write(shard: tuple[int, list[int]]) -> int:
         if name != PARAPHRASE:
             programs += int(chosen.sum())
             for template, count in enumerate(np.bincount(table["template"].to_numpy())):
-                families[_context.pack.templates[template].family] += int(count)
-    write_json(_folder / f"done-{block:05d}.json", {"files": files, "families": families, "rows": rows, "programs": programs})
+                families[context.pack.templates[template].family] += int(count)
+    write_json(
+        job.folder / f"done-{block:05d}.json",
+        {"files": files, "families": families, "rows": rows, "programs": programs},
+    )
     return sum(rows.values())
 
 
-def _block_columns(context: Context, block: int) -> dict[str, Array]:
-    """All samples of a block, in the order picture, unit."""
-    lo, hi = context.blocks[block]
-    parts: list[dict[str, Array]] = []
-    for number, unit in enumerate(context.units):
-        bits, kept = read_selection(_folder, number, block)
-        if not sum(kept):
-            continue
-        c = context.proposer.propose(unit, lo, hi)
-        assert len(c.batch) == len(bits), "a unit proposed other candidates than before"
-        c = c.take(bits)
-        judged = context.judge.judge(unit, c)
-        assert (judged.answer != NONE).all()
-        assert _solved is not None
-        steps = context.judge.difficulty(unit, c, judged, _solved.moments[number])
-        parts.append(_sample_columns(context, unit.template, c, judged.answer, judged.split, steps))
-    if not parts:
-        return {"split": np.zeros(0, np.uint8), "template": np.zeros(0, np.int64)}
-    columns = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
-    order = np.argsort((columns["image"] - lo).astype(np.uint16), kind="stable")
-    return {k: v[order] for k, v in columns.items()}
-
-
-def _sample_columns(context: Context, template: int, c: Candidates, answer: Array, split: Array, steps: Array) -> dict[str, Array]:
-    names = stored_slots(context.pack.templates[template])
-    slots = {f"slot{i}": c.batch.slots[n] for i, n in enumerate(names)}
-    empty = np.zeros(len(answer), np.uint16)
-    return {
-        "image": c.batch.image,
-        "template": np.full(len(answer), template, np.uint16),
-        "bits": c.bits,
-        **{f"slot{i}": slots.get(f"slot{i}", empty) for i in range(SLOTS)},
-        "answer": answer,
-        "split": split,
-        "difficulty": (steps / STEPS).astype(np.float16),
-    }
-
-
-def stored_slots(t: Template) -> list[str]:
-    """Slots a sample stores, in order: all but attributes, which the value of another slot implies, or else those too."""
-    implied = {s.of for s in t.slots if s.kind == "value"}
-    return [s.name for s in t.slots if s.name not in implied]
-
-
-def _table(context: Context, columns: dict[str, Array], first: int, held_out: bool) -> pa.Table:
-    """Samples of one file; each question program stands in as many of its texts as the spec says."""
-    forms = [[i for i, q in enumerate(t.paraphrases) if q.held_out == held_out] for t in context.pack.templates]
-    choices = np.array([[f[i % len(f)] for i in range(16)] for f in forms], np.uint8)
-    many = np.array([len(f) for f in forms], np.int64)
-    times = np.ones(len(many), np.int64) if held_out else phrasings(context)
-    repeat = times[columns["template"]]
-    number = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-    columns = {k: np.repeat(v, repeat) for k, v in columns.items()}
-    template = columns["template"]
-    start = (again(columns["bits"], 77) >> np.uint64(16)).astype(np.int64) % many[template]
-    paraphrase = choices[template, (start + number) % many[template]]
-    arrays = {"qid": np.arange(first, first + len(template)), "paraphrase": paraphrase, **columns}
-    return pa.Table.from_arrays([pa.array(arrays[f.name], f.type) for f in SAMPLES], schema=SAMPLES)
-
-
-def _finish(context: Context, solved: Solved, catalog: Catalog, out: Path, paths: list[Path], identity: str) -> RunReport:
+def _finish(job: Job, catalog: Catalog, out: Path, paths: list[Path], identity: str) -> RunReport:
     """Writes the tables beside the samples, and the manifest."""
+    context, solved = job.context, job.solved
+    assert solved is not None
     s = context.scenes
-    done = [json.loads((_folder / f"done-{b:05d}.json").read_text()) for b in range(len(context.blocks))]
+    done = [json.loads((job.folder / f"done-{b:05d}.json").read_text()) for b in range(len(context.blocks))]
     known = {name: entry for d in done for name, entry in d["files"].items()}
     shutil.copyfile(catalog.path / "ontology.yaml", out / "ontology.yaml")
     (out / "packs").mkdir(exist_ok=True)
@@ -314,7 +302,9 @@ def _finish(context: Context, solved: Solved, catalog: Catalog, out: Path, paths
         shutil.copyfile(path, out / "packs" / f"{number:02d}-{path.name}")
     images = {"image": pa.array(range(len(s.image_ids)), pa.int32()), "image_id": s.image_ids}
     names = np.array(SPLITS)[s.split].tolist()
-    write_table(part_path(out, "images", 0), pa.table({**images, "split": names, "group": pa.array(s.group, pa.int32())}))
+    write_table(
+        part_path(out, "images", 0), pa.table({**images, "split": names, "group": pa.array(s.group, pa.int32())})
+    )
     write_table(part_path(out, "vocab", 0), s.vocab.table())
     write_table(part_path(out, "templates", 0), _template_table(context.pack))
     write_table(part_path(out, "rejects", 0), _reject_table(context, solved))
@@ -328,7 +318,13 @@ def _finish(context: Context, solved: Solved, catalog: Catalog, out: Path, paths
         "programs": sum(d["programs"] for d in done),
         "images": len(s.image_ids),
     }
-    about = {"noun": context.noun, "look": context.look, "catalog": s.facts.name, "licence": s.facts.licence, "source": s.facts.source}
+    about = {
+        "noun": context.noun,
+        "look": context.look,
+        "catalog": s.facts.name,
+        "licence": s.facts.licence,
+        "source": s.facts.source,
+    }
     about["notes"] = [f"{k}: {v}" for k, v in sorted(s.notes.items())]
     manifest = Manifest(KIND, SCHEMA, counts=counts, about=about)
     manifest.params = {"identity": identity, **context.spec.decides()}
@@ -340,7 +336,14 @@ def _finish(context: Context, solved: Solved, catalog: Catalog, out: Path, paths
 
 def _template_table(pack: Pack) -> pa.Table:
     rows = [
-        {"template": n, "id": t.id, "family": t.family, "program": t.program.text(), "slots": stored_slots(t), "texts": [q.text for q in t.paraphrases]}
+        {
+            "template": n,
+            "id": t.id,
+            "family": t.family,
+            "program": t.program.text(),
+            "slots": stored_slots(t),
+            "texts": [q.text for q in t.paraphrases],
+        }
         for n, t in enumerate(pack.templates)
     ]
     return pa.Table.from_pylist(rows)
@@ -353,8 +356,13 @@ def _reject_table(context: Context, solved: Solved) -> pa.Table:
         for reason, count in sorted(solved.refused[t.id].items())
         if count
     ]
-    rows += [{"template": t, "family": t.split(".")[0], "reason": why, "count": 0} for t, why in absent_templates(context, solved).items()]
-    schema = pa.schema([("template", pa.string()), ("family", pa.string()), ("reason", pa.string()), ("count", pa.int64())])
+    rows += [
+        {"template": t, "family": t.split(".")[0], "reason": why, "count": 0}
+        for t, why in absent_templates(context, solved).items()
+    ]
+    schema = pa.schema(
+        [("template", pa.string()), ("family", pa.string()), ("reason", pa.string()), ("count", pa.int64())]
+    )
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -376,7 +384,9 @@ def absent_templates(context: Context, solved: Solved) -> dict[str, str]:
             reasons[t.id] = "the catalogue has no attribute or label it asks about"
         else:
             top = solved.refused[t.id].most_common(1)
-            reasons[t.id] = "every candidate was refused, most often: " + (top[0][0] if top else "none could be proposed")
+            reasons[t.id] = "every candidate was refused, most often: " + (
+                top[0][0] if top else "none could be proposed"
+            )
     return reasons
 
 
@@ -387,13 +397,3 @@ def _notes(context: Context, solved: Solved) -> list[str]:
     if wanted is not None and have < wanted:
         found.append(f"{wanted:,} samples were asked for; balance and family shares allow {have:,} of this catalogue")
     return found
-
-
-def sample_files(folder: Path, split: str) -> list[Path]:
-    """Parts of one split, in order."""
-    return sorted((folder / "samples" / split).glob("part-*.parquet"))
-
-
-def read_samples(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """One part."""
-    return pq.read_table(path, columns=columns, partitioning=None)

@@ -219,7 +219,12 @@ class Grammar:
         *subject, number = ids
         noun = subject[-1]
         attribute = self.vocab.ontology.attributes[self.vocab.key[number]]
-        words = {"{is}": self._is(noun), "{does}": self._does(noun), "{has}": self._has(noun), "{the}": self._the(*subject)}
+        words = {
+            "{is}": self._is(noun),
+            "{does}": self._does(noun),
+            "{has}": self._has(noun),
+            "{the}": self._the(*subject),
+        }
         if attribute.ask:
             text = attribute.ask[0]
             for mark, word in words.items():

@@ -20,7 +20,7 @@ from fashionkit.datagen.grammar import Grammar
 from fashionkit.datagen.negatives import Drawer
 from fashionkit.datagen.packs import Pack, Template
 from fashionkit.datagen.program import Runner, degenerate
-from fashionkit.datagen.propose import Candidates, Proposer, Unit, option_slots
+from fashionkit.datagen.propose import Candidates, Unit, option_slots
 from fashionkit.datagen.scene import Scenes
 from fashionkit.datagen.vocab import FIRST_INT, LOOK, MAX_INT, NONE, NOT_PRESENT, YES
 
@@ -109,7 +109,9 @@ class Judge:
         scenes, pack, drawers: As for `Proposer`. noun, look: What the root and the picture are called.
     """
 
-    def __init__(self, scenes: Scenes, pack: Pack, drawers: dict[str, Drawer], options: DifficultyOptions, noun: str, look: str):
+    def __init__(
+        self, scenes: Scenes, pack: Pack, drawers: dict[str, Drawer], options: DifficultyOptions, noun: str, look: str
+    ):
         self.s, self.pack, self.drawers, self.options = scenes, pack, drawers, options
         self.grammar = Grammar(scenes.vocab, scenes.root, noun, look)
         self.leak = leak_table(scenes)
@@ -126,7 +128,9 @@ class Judge:
         refused: Counter[str] = Counter()
         answer = self._refuse(refused, "not settled by the tables", answer, answer == NONE)
         if t.family in DEGENERATE_FAMILIES:
-            answer = self._refuse(refused, "a clause changes nothing", answer, degenerate(self.s, c.batch, t.program, answer))
+            answer = self._refuse(
+                refused, "a clause changes nothing", answer, degenerate(self.s, c.batch, t.program, answer)
+            )
         if t.leak:
             answer = self._refuse(refused, "the question holds the answer", answer, self._leaks(unit, t, c, answer))
         split, held = self._split(t, c, answer)

@@ -150,13 +150,23 @@ def category_drawer(s: Scenes, options: NegativeOptions, groups: bool) -> Drawer
         silent = {vocab.category[k] for k in keys if not onto.categories[k].spoken}
         members = [[v - base] if base <= v < base + n and v not in silent else [] for v in range(len(vocab))]
         return _drawer(s, base, similar, s.leaf, s.leaf, train, members, options)
-    chains = {vocab.category[k]: [vocab.category[a] - base for a in onto.ancestors(k)[:-1] if onto.categories[a].spoken] for k in keys}
+    chains = {
+        vocab.category[k]: [vocab.category[a] - base for a in onto.ancestors(k)[:-1] if onto.categories[a].spoken]
+        for k in keys
+    }
     members = [chains.get(v, []) for v in range(len(vocab))]
     return _drawer(s, base, similar, s.leaf, s.leaf, train, members, options)
 
 
 def _drawer(
-    s: Scenes, base: int, similar: Array, context: Array, own: Array, train: Array, members: list[list[int]], options: NegativeOptions
+    s: Scenes,
+    base: int,
+    similar: Array,
+    context: Array,
+    own: Array,
+    train: Array,
+    members: list[list[int]],
+    options: NegativeOptions,
 ) -> Drawer:
     n = len(similar)
     counts = np.zeros((len(s.vocab), n))

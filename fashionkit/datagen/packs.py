@@ -168,11 +168,19 @@ def _check_references(pack: Pack, path: Path) -> None:
     for t in pack.templates:
         for other in [t.tie, t.needs, *(e.template for e in t.entails)]:
             if other is not None and other not in ids:
-                raise InputError("names a template that is not there", file=path, row=t.line, column=t.id, found=other, allowed=ids)
+                raise InputError(
+                    "names a template that is not there", file=path, row=t.line, column=t.id, found=other, allowed=ids
+                )
         for e in t.entails:
             wanted = {s.name for s in pack.by_id(e.template).slots if not (s.kind == "attribute")}
             if not wanted <= set(e.slots):
-                raise InputError(f"the entailed question {e.template} has an unbound slot", file=path, row=t.line, column=t.id, found=sorted(wanted - set(e.slots)))
+                raise InputError(
+                    f"the entailed question {e.template} has an unbound slot",
+                    file=path,
+                    row=t.line,
+                    column=t.id,
+                    found=sorted(wanted - set(e.slots)),
+                )
 
 
 class _Reader:
@@ -182,12 +190,16 @@ class _Reader:
         self.lines: Lines
 
     def fail(self, problem: str, *at: str | int, **more: Any) -> InputError:
-        return InputError(problem, file=self.path, row=self.lines.of(*at), column=".".join(map(str, at)) or None, **more)
+        return InputError(
+            problem, file=self.path, row=self.lines.of(*at), column=".".join(map(str, at)) or None, **more
+        )
 
     def templates(self) -> Iterator[Template]:
         self._keys(self.data, {"schema", "name", "templates", "about"})
         if self.data.get("schema") != PACK_SCHEMA:
-            raise self.fail("not a pack of this version", "schema", found=self.data.get("schema"), allowed=[PACK_SCHEMA])
+            raise self.fail(
+                "not a pack of this version", "schema", found=self.data.get("schema"), allowed=[PACK_SCHEMA]
+            )
         entries = self.data.get("templates")
         if not isinstance(entries, list) or not entries:
             raise self.fail("a list of templates is needed", "templates", found=entries)
@@ -201,7 +213,14 @@ class _Reader:
             if key not in allowed:
                 raise self.fail("unknown key", *at, key, found=key, allowed=allowed)
 
-    def _word(self, raw: dict[str, Any], key: str, at: tuple[str | int, ...], allowed: tuple[str, ...] | None, default: str | None = None) -> str:
+    def _word(
+        self,
+        raw: dict[str, Any],
+        key: str,
+        at: tuple[str | int, ...],
+        allowed: tuple[str, ...] | None,
+        default: str | None = None,
+    ) -> str:
         value = raw.get(key, default)
         if not isinstance(value, str) or (allowed is not None and value not in allowed):
             raise self.fail(f"`{key}` is missing or not one of the known words", *at, key, found=value, allowed=allowed)
@@ -213,14 +232,29 @@ class _Reader:
             raise self.fail(f"`{key}` must be a list of words", *at, key, found=value)
         return tuple(value)
 
-    def _number(self, raw: dict[str, Any], key: str, at: tuple[str | int, ...], default: float, low: float, high: float) -> float:
+    def _number(
+        self, raw: dict[str, Any], key: str, at: tuple[str | int, ...], default: float, low: float, high: float
+    ) -> float:
         value = raw.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise self.fail(f"`{key}` must be a number from {low} to {high}", *at, key, found=value)
         return value
 
     def _template(self, raw: Any, at: tuple[str | int, ...]) -> Template:
-        allowed = {"id", "family", "anchor", "slots", "program", "text", "balance", "cell", "levels", "mix", "tie", "share"}
+        allowed = {
+            "id",
+            "family",
+            "anchor",
+            "slots",
+            "program",
+            "text",
+            "balance",
+            "cell",
+            "levels",
+            "mix",
+            "tie",
+            "share",
+        }
         self._keys(raw, allowed | {"weight", "min_items", "leak", "entails", "needs", "scene"}, *at)
         slots = self._slots(raw.get("slots", {}), (*at, "slots"))
         kinds = {s.name: s.kind for s in slots}
@@ -329,10 +363,20 @@ class _Reader:
             slots = entry.get("slots", {})
             for key, source in slots.items():
                 if source != "answer" and source not in kinds:
-                    raise self.fail("an entailment takes a slot or `answer`", *at, number, "slots", key, found=source, allowed=[*kinds, "answer"])
+                    raise self.fail(
+                        "an entailment takes a slot or `answer`",
+                        *at,
+                        number,
+                        "slots",
+                        key,
+                        found=source,
+                        allowed=[*kinds, "answer"],
+                    )
             answer = self._word(entry, "answer", (*at, number), None)
             if answer not in ("yes", "no", "answer", "opposite", *kinds):
-                raise self.fail("an entailed answer is yes, no, opposite, `answer` or a slot", *at, number, "answer", found=answer)
+                raise self.fail(
+                    "an entailed answer is yes, no, opposite, `answer` or a slot", *at, number, "answer", found=answer
+                )
             found.append(Entailment(self._word(entry, "template", (*at, number), None), slots, answer))
         return tuple(found)
 
@@ -340,7 +384,9 @@ class _Reader:
         names = [s.name for s in t.slots]
         for key in t.cell:
             if key not in names:
-                raise self.fail("`cell` names a slot that the template does not have", *at, "cell", found=key, allowed=names)
+                raise self.fail(
+                    "`cell` names a slot that the template does not have", *at, "cell", found=key, allowed=names
+                )
         for level in t.levels:
             if level not in LEVELS:
                 raise self.fail("no such level", *at, "levels", found=level, allowed=LEVELS)
@@ -357,7 +403,9 @@ class _Reader:
         used = {a.name for c in t.program.calls() for a in c.arguments if not isinstance(a, Call)}
         used |= {s.of for s in t.slots if s.of}
         if set(names) - used:
-            raise self.fail("a slot is used by neither the program nor another slot", *at, "slots", found=sorted(set(names) - used))
+            raise self.fail(
+                "a slot is used by neither the program nor another slot", *at, "slots", found=sorted(set(names) - used)
+            )
 
 
 def _joined(parts: list[str | Place]) -> Iterator[str | Place]:

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fashionkit.datagen.balance import Cells, drop_empty, equal_sides, family_targets, scale, temper
-from fashionkit.datagen.judge import SPLIT_NAMES, Judge, Moments
+from fashionkit.datagen.judge import SPLIT_NAMES, Judge, Judged, Moments
 from fashionkit.datagen.negatives import category_drawer, value_drawer
 from fashionkit.datagen.packs import Pack, Template
-from fashionkit.datagen.propose import Proposer, Unit, unit_list
+from fashionkit.datagen.propose import Candidates, Proposer, Unit, unit_list
 from fashionkit.datagen.scene import Scenes
 from fashionkit.datagen.spec import RunSpec
 from fashionkit.datagen.vocab import NONE
@@ -55,6 +55,48 @@ class Context:
         self.look = scenes.facts.noun if product else "outfit"
         self.proposer = Proposer(scenes, pack, drawers, spec.seed, spec.negatives.draws)
         self.judge = Judge(scenes, pack, drawers, spec.difficulty, self.noun, self.look)
+        self.quotas: list[Array] | None = None
+
+    def limit(self, folder: Path, counted: list[Counted]) -> bool:
+        """Sets every picture's budget for every unit; False where no picture could exceed its budget anyway.
+
+        The budget is shared by what each unit would keep of the picture without it. Shares are rounded down, and a
+        question that a negation follows costs two, so the sum over all units never exceeds `per_image`.
+        """
+        assert self.spec.per_image is not None
+        valid = [np.asarray(pq.read_table(folder / f"valid-{n:05d}.parquet")["valid"]) for n in range(len(self.units))]
+        times = phrasings(self)
+        cost = np.array([float(times[u.template]) for u in self.units])
+        followers = {leader: n for n, leader in _links(self).items() if self.template(self.units[n]).family == "B5"}
+        cost[list(followers)] *= 2
+        counts = [len(c.cells.code) and int(c.cells.count.sum()) for c in counted]
+        most = sum(v.astype(np.float64) * k for v, k in zip(valid, cost, strict=True))
+        if not np.any(most > self.spec.per_image):
+            return False
+        trial = [Counted(Cells(c.cells.code.copy(), c.cells.count.copy(), c.cells.sides), c.moments) for c in counted]
+        solve(self, trial)
+        rate = [t.cells.total / max(n, 1) for t, n in zip(trial, counts, strict=True)]
+        expected = [v * r for v, r in zip(valid, rate, strict=True)]
+        load = sum(e * k for n, (e, k) in enumerate(zip(expected, cost, strict=True)) if n not in followers.values())
+        self.quotas = [np.floor(self.spec.per_image * e / np.maximum(load, 1e-9)).astype(np.int64) for e in expected]
+        for leader, follower in followers.items():
+            self.quotas[follower] = self.quotas[leader]
+        return True
+
+    def within_budget(self, number: int, c: Candidates, judged: Judged) -> None:
+        """Refuses candidates beyond their picture's budget: those with the highest random bits of the picture."""
+        if self.quotas is None:
+            return
+        valid = np.flatnonzero(judged.answer != NONE)
+        image = c.batch.image[valid]
+        order = np.lexsort((c.bits[valid], image))
+        image = image[order]
+        rank = np.arange(len(image)) - np.searchsorted(image, image)
+        over = valid[order[rank >= self.quotas[number][image]]]
+        if len(over):
+            judged.answer = judged.answer.copy()
+            judged.answer[over] = NONE
+            judged.refused["the picture has its share of questions"] += len(over)
 
     def template(self, unit: Unit) -> Template:
         """The unit's template."""
@@ -79,30 +121,42 @@ class Counted:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def count_unit(context: Context, number: int, folder: Path) -> int:
-    """Counts a unit's valid candidates by cell and stores the counts; returns the number of the unit."""
+def count_unit(context: Context, number: int, folder: Path, name: str = "count") -> int:
+    """Counts a unit's valid candidates by cell and stores the counts under `name`; returns the number of the unit."""
     unit = context.units[number]
     layout, moments, refused = context.judge.layout(unit), Moments(), Counter[str]()
     parts, proposed = [], 0
+    budgeted = context.spec.per_image is not None and name == "count"
+    per_image = np.zeros(len(context.scenes.image_ids), np.int32) if budgeted else None
     for lo, hi in context.blocks:
         c = context.proposer.propose(unit, lo, hi)
         judged = context.judge.judge(unit, c)
+        context.within_budget(number, c, judged)
         moments.add(judged)
         refused.update(judged.refused)
         proposed += len(c.batch)
         codes = context.judge.codes(unit, layout, c, judged)[judged.answer != NONE]
+        if per_image is not None:
+            per_image[lo:hi] = np.bincount(c.batch.image[judged.answer != NONE] - lo, minlength=hi - lo)
         parts.append(np.unique(codes, return_counts=True))
     code, inverse = np.unique(np.concatenate([p[0] for p in parts]), return_inverse=True)
     count = np.bincount(inverse, np.concatenate([p[1] for p in parts]), len(code)).astype(np.int64)
-    meta = {"n": moments.n, "sums": moments.sums.tolist(), "proposed": proposed, "refused": dict(sorted(refused.items()))}
+    meta = {
+        "n": moments.n,
+        "sums": moments.sums.tolist(),
+        "proposed": proposed,
+        "refused": dict(sorted(refused.items())),
+    }
     table = pa.table({"code": code, "count": count}).replace_schema_metadata({"unit": json.dumps(meta)})
-    write_table(folder / f"count-{number:05d}.parquet", table, sync=False)
+    if per_image is not None:
+        write_table(folder / f"valid-{number:05d}.parquet", pa.table({"valid": per_image}), sync=False)
+    write_table(folder / f"{name}-{number:05d}.parquet", table, sync=False)
     return number
 
 
-def read_count(context: Context, number: int, folder: Path) -> Counted:
+def read_count(context: Context, number: int, folder: Path, name: str = "count") -> Counted:
     """What `count_unit` stored."""
-    table = pq.read_table(folder / f"count-{number:05d}.parquet")
+    table = pq.read_table(folder / f"{name}-{number:05d}.parquet")
     meta = json.loads(table.schema.metadata[b"unit"])
     layout = context.judge.layout(context.units[number])
     cells = Cells(table["code"].to_numpy(), table["count"].to_numpy(), layout.sides)
@@ -151,7 +205,9 @@ def phrasings(context: Context) -> Array:
     return np.minimum(np.array(open_forms, np.int64), context.spec.phrasings)
 
 
-def _fit_families(context: Context, counted: list[Counted], links: dict[int, int]) -> tuple[dict[str, int], dict[str, int]]:
+def _fit_families(
+    context: Context, counted: list[Counted], links: dict[int, int]
+) -> tuple[dict[str, int], dict[str, int]]:
     """Scales every unit so that families keep to their shares of what is really made.
 
     Tied templates follow their leaders down, which may leave a family with less than its share; the shares of the
@@ -175,7 +231,10 @@ def _fit_families(context: Context, counted: list[Counted], links: dict[int, int
         total = sum(made.values())
         if all(n <= max(spec.balance.family_cap, 1 / max(len(made), 1)) * total + 1000 for n in made.values()):
             break
-        available = {f: min(n, made.get(f, 0)) if n > 0 and made.get(f, 0) < 0.99 * targets.get(f, 0) else n for f, n in available.items()}
+        available = {
+            f: min(n, made.get(f, 0)) if n > 0 and made.get(f, 0) < 0.99 * targets.get(f, 0) else n
+            for f, n in available.items()
+        }
     return first, made
 
 
@@ -225,7 +284,9 @@ def _tie(context: Context, counted: list[Counted], follower: int, leader: int) -
     match = cells[at] == two.cell if len(cells) else np.zeros(len(two.code), bool)
     wanted = np.where(match, np.rint((totals[at] if len(cells) else 0) * ratio), 0).astype(np.int64)
     two.keep = np.minimum(wanted, two.count)
-    short = dict(zip(two.cell[match & (two.keep < wanted)].tolist(), two.keep[match & (two.keep < wanted)].tolist(), strict=True))
+    short = dict(
+        zip(two.cell[match & (two.keep < wanted)].tolist(), two.keep[match & (two.keep < wanted)].tolist(), strict=True)
+    )
     for place, (lo, hi) in enumerate(zip(first, [*first, len(cell)][1:], strict=True)):
         if int(cells[place]) in short:
             most = int(short[int(cells[place])] / ratio)
@@ -267,6 +328,7 @@ def select_unit(context: Context, number: int, folder: Path, cells: Cells, momen
     for lo, hi in context.blocks:
         c = context.proposer.propose(unit, lo, hi)
         judged = context.judge.judge(unit, c)
+        context.within_budget(number, c, judged)
         code = context.judge.codes(unit, layout, c, judged)
         place = np.minimum(np.searchsorted(cells.code, code), max(len(cells.code) - 1, 0))
         valid = np.flatnonzero((judged.answer != NONE) & (len(cells.code) > 0))
@@ -282,14 +344,16 @@ def select_unit(context: Context, number: int, folder: Path, cells: Cells, momen
     accepted = _lowest(np.concatenate(keys), cells.keep)
     bits = np.zeros(offset, bool)
     bits[np.concatenate(places)[accepted]] = True
-    _store_selection(context, folder, number, bits, sizes, np.concatenate(splits)[accepted], np.concatenate(places)[accepted])
+    _store_selection(
+        context, folder, number, bits, sizes, np.concatenate(splits)[accepted], np.concatenate(places)[accepted]
+    )
     return number
 
 
-def _only(judged: Any, keep: Array) -> Any:
-    from fashionkit.datagen.judge import Judged
-
-    return Judged(judged.answer[keep], judged.split[keep], judged.refused, judged.surprisal[keep], judged.confusable[keep])
+def _only(judged: Judged, keep: Array) -> Judged:
+    return Judged(
+        judged.answer[keep], judged.split[keep], judged.refused, judged.surprisal[keep], judged.confusable[keep]
+    )
 
 
 def _lowest(keys: Array, keep: Array) -> Array:
@@ -330,4 +394,6 @@ def kept_by_block(folder: Path, number: int) -> Array:
 
 def write_json(path: Path, data: Any) -> None:
     """Small state of a run, whole or not at all."""
-    write_atomic(path, lambda temporary: temporary.write_text(json.dumps(data, sort_keys=True), encoding="utf-8") and None)
+    write_atomic(
+        path, lambda temporary: temporary.write_text(json.dumps(data, sort_keys=True), encoding="utf-8") and None
+    )

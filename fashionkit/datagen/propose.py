@@ -194,7 +194,9 @@ class Proposer:
         size = (s.start[s.image[rows] + 1] - rows - 1).astype(np.int64)  # items after this one in its picture
         one = np.repeat(rows, size)
         two = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(size) - size, size)
-        flip = (mix(key, one.astype(np.uint64) << np.uint64(8) | (two & 255).astype(np.uint64)) >> np.uint64(40)) & np.uint64(1)
+        flip = (
+            mix(key, one.astype(np.uint64) << np.uint64(8) | (two & 255).astype(np.uint64)) >> np.uint64(40)
+        ) & np.uint64(1)
         return np.where(flip, two, one), np.where(flip, one, two)
 
     def _eligible(self, t: Template, unit: Unit, row: Array, row2: Array) -> Array:
@@ -244,7 +246,13 @@ class Proposer:
         return self._tidied(t, unit, found)
 
     def _round_ids(
-        self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, rounds: list[tuple[str, int, int]]
+        self,
+        t: Template,
+        slot: SlotSpec,
+        attributes: dict[str, str],
+        at: Array,
+        salt: Array,
+        rounds: list[tuple[str, int, int]],
     ) -> tuple[Array, Array]:
         """(rounds, anchors) ids of one slot, and for each round whether they are drawn."""
         which = [x.name for x in t.drawn_slots].index(slot.name) if slot.drawn else None
@@ -269,7 +277,9 @@ class Proposer:
         names = self.s.labels if t.anchor == "image" else self.s.attributes
         return {x.name: names.index(n) for x, n in zip(t.attribute_slots, unit.attributes, strict=True)}
 
-    def _own(self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, level: int) -> Array:
+    def _own(
+        self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, level: int
+    ) -> Array:
         """(anchors,) ids that are true of the anchor, 0 where there is none."""
         s = self.s
         if slot.kind == "region":
@@ -281,7 +291,9 @@ class Proposer:
             return self.members[own, 0]
         return self.members[own, ((salt >> np.uint64(20)) % self.member_count[own]).astype(np.int64)]
 
-    def _drawn(self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, group: bool) -> Array:
+    def _drawn(
+        self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, group: bool
+    ) -> Array:
         """(draws, anchors) ids that are drawn instead, 0 where nothing new can be."""
         if slot.kind == "category":
             leaf = self.s.leaf[at]

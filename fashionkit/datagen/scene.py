@@ -171,7 +171,14 @@ def _items(catalog: Catalog, vocab: Vocab, image_ids: pa.ChunkedArray, notes: Co
     region[region == vocab.region.get("none", NONE)] = NONE
     order = pc.fill_null(table["area"], 0.0)
     table = pa.table(
-        {"item_id": table["item_id"], "image": image, "leaf": leaf, "region_id": region, "area": table["area"], "o": order}
+        {
+            "item_id": table["item_id"],
+            "image": image,
+            "leaf": leaf,
+            "region_id": region,
+            "area": table["area"],
+            "o": order,
+        }
     )
     if image.null_count:
         notes["item of a picture that has no split"] += image.null_count
@@ -193,7 +200,14 @@ def _ids(column: pa.ChunkedArray, ids: dict[str, int], path: Path, name: str) ->
     wrong = pc.and_(pc.is_null(at), pc.is_valid(column))
     if pc.any(wrong).as_py():
         row = pc.index(wrong, True).as_py()
-        raise InputError("a name the ontology does not know", file=path, row=row + 1, column=name, found=column[row].as_py(), allowed=ids)
+        raise InputError(
+            "a name the ontology does not know",
+            file=path,
+            row=row + 1,
+            column=name,
+            found=column[row].as_py(),
+            allowed=ids,
+        )
     numbers = np.array([*ids.values(), NONE], np.uint16)
     return numbers[pc.fill_null(at, len(ids)).to_numpy()]
 
@@ -256,7 +270,10 @@ def _value_ids(
             ids[row] = _most_specific(vocab, onto, name, flat[ends[row] - lengths[row] : ends[row]])
         clash = (lengths > 1) & present & (ids == NONE)
         return ids, clash
-    sets = {row: tuple(sorted({int(v) for v in flat[ends[row] - lengths[row] : ends[row]]})) for row in np.flatnonzero(present)}
+    sets = {
+        row: tuple(sorted({int(v) for v in flat[ends[row] - lengths[row] : ends[row]]}))
+        for row in np.flatnonzero(present)
+    }
     vocab.add_sets(name, (members for members in sets.values() if members))
     for row, members in sets.items():
         ids[row] = vocab.sets.get(members, NONE)
@@ -291,7 +308,11 @@ def _declare(s: Scenes) -> None:
     """closed, sole, countable by vocabulary id."""
     onto, vocab = s.ontology, s.vocab
     s.closed, s.sole, s.countable = (np.zeros(len(vocab), bool) for _ in range(3))
-    declared = ((s.facts.closed_categories, s.closed), (s.facts.countable, s.countable), (s.facts.sole_categories, s.sole))
+    declared = (
+        (s.facts.closed_categories, s.closed),
+        (s.facts.countable, s.countable),
+        (s.facts.sole_categories, s.sole),
+    )
     for names, flags in declared:
         for name in names:
             if name not in onto.categories:
@@ -319,7 +340,11 @@ def _mask_clauses(s: Scenes) -> None:
     """Fills clause, sure and may."""
     vocab, onto = s.vocab, s.ontology
     holds, could = _closures(vocab, onto)
-    used = {int(v) for v in np.unique(s.leaf)} | {int(v) for v in np.unique(s.region)} | {int(v) for v in np.unique(s.value)}
+    used = (
+        {int(v) for v in np.unique(s.leaf)}
+        | {int(v) for v in np.unique(s.region)}
+        | {int(v) for v in np.unique(s.value)}
+    )
     used |= {m for u in used for m in vocab.members[u]}
     columns = sorted({h for u in used for h in holds.get(u, ())})
     s.clause = np.full(len(vocab), -1, np.int32)

@@ -8,7 +8,8 @@ from typing import Any
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.datagen.store import VQAStore
-from fashionkit.report import Html, data_uri, escape, page as html_page
+from fashionkit.report import Html, data_uri, escape
+from fashionkit.report import page as html_page
 from fashionkit.tables import InputError
 
 
@@ -43,19 +44,22 @@ def _pictures(store: VQAStore, rows: list[dict[str, Any]], catalog: str | None) 
     source = Catalog(Path(catalog))
     if source.manifest.content_hash() != store.manifest.inputs.get("catalog"):
         hint = "name the catalogue the set was made from, or make the set again"
-        raise InputError("the questions were made from another catalogue, or from another state of it", file=catalog, hint=hint)
+        raise InputError(
+            "the questions were made from another catalogue, or from another state of it", file=catalog, hint=hint
+        )
     return source.image_bytes(sorted({r["image_id"] for r in rows}))
 
 
 def _card(row: dict[str, Any], picture: bytes | None) -> Html:
     image = f'<img alt="" src="{data_uri(_small(picture))}">' if picture else '<div class="none">no picture</div>'
     tags = "".join(
-        f'<span class="tag">{escape(tag)}</span>' for tag in (row["template"], row["split"], f"{row['difficulty']:+.2f}")
+        f'<span class="tag">{escape(tag)}</span>'
+        for tag in (row["template"], row["split"], f"{row['difficulty']:+.2f}")
     )
     return Html(
         f'<div class="card">{image}<div class="text">{tags}<div class="q">{escape(row["question"])}</div>'
         f'<div class="a">{escape(row["answer"])}</div><code>{escape(row["program"])}</code>'
-        f'<code>picture {escape(row["image_id"])}, qid {row["qid"]}</code></div></div>'
+        f"<code>picture {escape(row['image_id'])}, qid {row['qid']}</code></div></div>"
     )
 
 

@@ -23,7 +23,7 @@ class RunSpec:
         catalog: Catalogue folder. out: Folder to write. packs: Pack names or paths.
         samples: How many samples; null: as many as balance allows.
         phrasings: In how many of its paraphrases each question program is put.
-        per_image: Most samples of one picture.
+        per_image: Most samples of one picture (before the paraphrase split repeats those of test); null: no limit.
         seed: Of all random choices. shard_images: Pictures to a shard. workers: Processes.
         families: Family → weight of its share; 0 leaves it out. Families not named weigh 1.
         drop: Template ids to leave out.
@@ -35,7 +35,7 @@ class RunSpec:
     packs: list[str] = field(default_factory=lambda: ["core"])
     samples: int | None = None
     phrasings: int = 1
-    per_image: int = 2000
+    per_image: int | None = None
     seed: int = 0
     shard_images: int = 4096
     workers: int = 2
@@ -74,7 +74,9 @@ def _build(cls: Any, data: Any, path: Path, lines: Lines, at: tuple[str, ...]) -
     values = {}
     for key, value in data.items():
         if key not in names:
-            raise InputError("unknown key", file=path, row=lines.of(*at, key), column=".".join((*at, key)), found=key, allowed=names)
+            raise InputError(
+                "unknown key", file=path, row=lines.of(*at, key), column=".".join((*at, key)), found=key, allowed=names
+            )
         values[key] = _typed(types[key], value, path, lines, (*at, key))
     return cls(**values)
 
@@ -101,7 +103,7 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
     limits: dict[str, tuple[float, float, float]] = {
         "samples": (spec.samples if spec.samples is not None else 1, 1, 10**12),
         "phrasings": (spec.phrasings, 1, 16),
-        "per_image": (spec.per_image, 1, 10**9),
+        "per_image": (spec.per_image if spec.per_image is not None else 1, 1, 10**9),
         "shard_images": (spec.shard_images, 1, 60_000),
         "workers": (spec.workers, 1, 4096),
         "negatives.draws": (spec.negatives.draws, 1, 64),
@@ -114,9 +116,13 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
     }
     for key, (value, low, high) in limits.items():
         if not low <= value <= high:
-            raise InputError(f"must be from {low:g} to {high:g}", file=path, row=lines.of(*key.split(".")), column=key, found=value)
+            raise InputError(
+                f"must be from {low:g} to {high:g}", file=path, row=lines.of(*key.split(".")), column=key, found=value
+            )
     for family, weight in spec.families.items():
         if family not in FAMILIES:
-            raise InputError("no such family", file=path, row=lines.of("families", family), found=family, allowed=FAMILIES)
+            raise InputError(
+                "no such family", file=path, row=lines.of("families", family), found=family, allowed=FAMILIES
+            )
         if not 0 <= weight <= 1e6:
             raise InputError("a weight is 0 or more", file=path, row=lines.of("families", family), found=weight)

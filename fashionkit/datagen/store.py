@@ -1,9 +1,9 @@
 """Reading a question set: by row, by split and family, as ids or as text.
 
-    store = VQAStore("questions")
-    store[0]                                          # one sample as a dict, rendered
-    for batch in store.iter("train", family="C2"):    # pyarrow tables of id columns
-    for batch in store.iter("test", rendered=True):   # with `question`, `answer_text`, `image_id`, `family`
+store = VQAStore("questions")
+store[0]                                          # one sample as a dict, rendered
+for batch in store.iter("train", family="C2"):    # pyarrow tables of id columns
+for batch in store.iter("test", rendered=True):   # with `question`, `answer_text`, `image_id`, `family`
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fashionkit.catalog.ontology import Ontology
-from fashionkit.datagen.generate import KIND, SAMPLE_SPLITS, SCHEMA, SLOTS, sample_files
+from fashionkit.datagen.generate import KIND, SCHEMA
 from fashionkit.datagen.grammar import Grammar
 from fashionkit.datagen.packs import FAMILIES, Pack, Template, load_packs
 from fashionkit.datagen.render import Renderer
+from fashionkit.datagen.samples import SAMPLE_SPLITS, SLOTS, sample_files
 from fashionkit.datagen.scene import root_of
 from fashionkit.datagen.vocab import Vocab
 from fashionkit.tables import InputError, read_manifest, read_table
@@ -149,7 +150,9 @@ class VQAStore:
             )
         return rows
 
-    def sample(self, n: int, family: str | None = None, split: str | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    def sample(
+        self, n: int, family: str | None = None, split: str | None = None, seed: int = 0
+    ) -> list[dict[str, Any]]:
         """`n` samples chosen by seed, evenly over the families; fewer where there are not so many."""
         rng = np.random.default_rng(seed)
         found: dict[str, list[tuple[str, pa.Table]]] = {}

@@ -102,5 +102,7 @@ class Vocab:
             members = tuple(row["members"])
             vocab.sets[members] = vocab._add(row["kind"], row["key"], row["text"], members)
         if vocab.key != table.column("key").to_pylist():
-            raise InputError("the vocabulary does not belong to this ontology", hint="the question set's files were mixed up")
+            raise InputError(
+                "the vocabulary does not belong to this ontology", hint="the question set's files were mixed up"
+            )
         return vocab

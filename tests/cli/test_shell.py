@@ -212,17 +212,30 @@ def _start(body: str, root: Path, **options: Any) -> subprocess.Popen[str]:
         + textwrap.indent(body, "    ")
         + "\nVERBS['verb'] = verb\nsys.exit(main(['verb', 'x']))"
     )
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}  # as users have it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **options}
     return subprocess.Popen([sys.executable, "-c", script], text=True, cwd=root, **pipes)
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(root: Path) -> None:
-    with _start("while True:\n    print('a line')", root) as process:
-        assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.readline() == "a line\n"
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_goes_away_ends_it_quietly(lines: int, root: Path) -> None:
+    body = f"print('on', flush=True)\nsys.stdin.readline()\nfor _ in range({lines}):\n    print('a line')"
+    with _start(body, root, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "on\n"
         process.stdout.close()
+        process.stdin.write("go on\n")
+        process.stdin.flush()
         assert process.wait(10) == 141
         assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout_is_a_failure(root: Path) -> None:
+    with open("/dev/full", "w") as full, _start("print('a line')", root, stdout=full) as process:
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert err == "fashionkit: standard output: No space left on device\n"
 
 
 def test_ctrl_c_ends_it_with_a_line(root: Path) -> None:

@@ -182,11 +182,15 @@ _SCRIPT = """
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, -15)])
 def test_workers_end_with_their_parent(sign: signal.Signals, code: int, root: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(_SCRIPT)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=root, start_new_session=True, **pipes) as process:
         assert process.stdout is not None and process.stderr is not None
         try:
             workers = [int(process.stdout.readline()) for _ in range(3)]
-            process.send_signal(sign)
+            if sign == signal.SIGINT:
+                os.killpg(process.pid, sign)  # a terminal's Ctrl-C goes to the workers, too
+            else:
+                process.send_signal(sign)
             assert process.wait(10) == code
             assert _gone(workers)
             assert process.stderr.read() == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import pickle
+from multiprocessing.reduction import ForkingPickler
 
 from fashionkit.tables import InputError, nearest, shorten
 
@@ -21,7 +21,7 @@ def test_the_text_says_where_what_and_how_to_mend_it() -> None:
 
 def test_it_travels_between_processes() -> None:
     error = InputError("bad", file="a.csv", row=3, found="x", allowed=["y"])
-    again = pickle.loads(pickle.dumps(error))
+    again = ForkingPickler.loads(ForkingPickler.dumps(error))
     assert (str(again), again.row, again.allowed) == (str(error), 3, ["y"])
     assert str(copy.copy(error)) == str(error)
 

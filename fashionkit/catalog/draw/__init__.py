@@ -13,10 +13,11 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from fashionkit.catalog.draw.figure import ITEM_NUMBER
 from fashionkit.catalog.draw.layers import seen, settle
 from fashionkit.catalog.draw.plan import draw_plan
-from fashionkit.catalog.draw.render import box_of, render as _render
-from fashionkit.catalog.draw.figure import ITEM_NUMBER
+from fashionkit.catalog.draw.render import box_of
+from fashionkit.catalog.draw.render import render as _render
 from fashionkit.catalog.draw.styles import LABEL_NOISE, STYLES, clean_style
 from fashionkit.catalog.draw.types import Attribute, DrawnItem, Outfit
 from fashionkit.catalog.draw.vocab import REGIONS

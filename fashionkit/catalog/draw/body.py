@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from fashionkit.catalog.draw.canvas import Canvas
-from fashionkit.catalog.draw.curves import Points, ellipse, limb, mirror, smooth
+from fashionkit.catalog.draw.curves import Points, ellipse, limb, mirror, moved, smooth
 from fashionkit.catalog.draw.fabrics import darker, edge, lighter, mix
 from fashionkit.catalog.draw.vocab import RGB
 from fashionkit.catalog.draw.wear import Dice
@@ -162,14 +162,14 @@ def draw_leg(canvas: Canvas, body: Body, side: int) -> None:
     """Draws one bare leg without the foot."""
     hip, knee, ankle = body.legs[(side + 1) // 2]
     calf = knee + (ankle - knee) * 0.32
-    end = ankle + (0.0, 2.0)
+    end = moved(ankle, 0.0, 2.0)
     thick, middle, thin = body.leg
     outline = limb([hip, knee, calf, end], (thick, middle, middle * 1.04, thin), steps=5)
     canvas.shape(outline, body.skin, outline=False)
     sides = limb([hip, knee, calf, end], (thick, middle, middle * 1.04, thin), steps=5, cap=False)
     for part in np.split(sides, 2):
         canvas.stroke(part, edge(body.skin), 0.45)
-    canvas.fold([knee + (-3, 0), knee + (0, 1.2), knee + (3, 0)], 1.2, 20)
+    canvas.fold([moved(knee, -3, 0), moved(knee, 0, 1.2), moved(knee, 3, 0)], 1.2, 20)
 
 
 def draw_arm(canvas: Canvas, body: Body, side: int, start: float = 0.0) -> None:
@@ -219,7 +219,7 @@ def draw_hair_back(canvas: Canvas, body: Body) -> None:
 
 def _around(x: float, right: list[tuple[float, float]]) -> Points:
     half = np.array(right)
-    return np.concatenate([half, mirror(half)]) + (x, 0.0)
+    return moved(np.concatenate([half, mirror(half)]), x, 0.0)
 
 
 def draw_head(canvas: Canvas, body: Body) -> None:
@@ -229,7 +229,7 @@ def draw_head(canvas: Canvas, body: Body) -> None:
         canvas.shape(ellipse(x + side * 10.2, 16.5, 2.1, 3.0, 12), skin, round_shade=0)
     face = [(0, 1.5), (7.2, 3.6), (10.2, 10.5), (9.9, 18), (7.4, 24.4), (3.2, 28), (-3.2, 28), (-7.4, 24.4),
             (-9.9, 18), (-10.2, 10.5), (-7.2, 3.6)]  # fmt: skip
-    canvas.shape(smooth(np.array(face) + (x, 0), closed=True), skin, round_shade=2.0)
+    canvas.shape(smooth(moved(np.array(face), x, 0), closed=True), skin, round_shade=2.0)
     dark = mix((44, 30, 30), skin, 0.1)
     for side in (-1, 1):
         canvas.dot(x + side * 4.1, 15.6, 1.15, dark)
@@ -256,9 +256,10 @@ def draw_hair_front(canvas: Canvas, body: Body, *, hat: bool) -> None:
     fringe = [(-10.9, depth), (-11.6, 8), (-7.5, 0.2), (0, -1.8), (7.5, 0.2), (11.6, 8), (10.9, depth), (9.3, 10.5),
               (6, 7.2), (0, 8 if body.cut != "bob" else 10.2), (-5, 6.4), (-9.2, 10.5)]  # fmt: skip
     if body.cut == "crop":
-        fringe = [(-10.4, 10), (-10.6, 6), (-6.5, 0.8), (0, -0.6), (6.5, 0.8), (10.6, 6), (10.4, 10), (8, 5.4), (0, 4.2),
+        fringe = [(-10.4, 10), (-10.6, 6), (-6.5, 0.8), (0, -0.6), (6.5, 0.8), (10.6, 6), (10.4, 10), (8, 5.4),
+                  (0, 4.2),
                   (-8, 5.4)]  # fmt: skip
-    canvas.shape(smooth(np.array(fringe) + (x, 0), closed=True), hair)
+    canvas.shape(smooth(moved(np.array(fringe), x, 0), closed=True), hair)
     canvas.stroke(smooth([(x - 5, 2.6), (x - 1, 1.0), (x + 3, 1.6)], steps=4), lighter(hair, 0.25), 0.8)
     if body.cut == "curly":
         for dx, y in ((-8, 2), (-3, -1), (3, -1), (8, 2), (-10.5, 8), (10.5, 8)):

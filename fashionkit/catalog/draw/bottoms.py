@@ -8,7 +8,7 @@ import numpy as np
 
 from fashionkit.catalog.draw import details as d
 from fashionkit.catalog.draw.body import Body
-from fashionkit.catalog.draw.curves import Points, ellipse, smooth
+from fashionkit.catalog.draw.curves import Points, ellipse, moved, smooth
 from fashionkit.catalog.draw.fabrics import Fabric, edge, lighter, mix
 from fashionkit.catalog.draw.figure import ITEM_NUMBER, Figure
 from fashionkit.catalog.draw.tailor import Half, skirt_half, torso_half
@@ -71,7 +71,7 @@ def _denim(fig: Figure, fabric: Fabric, side: int, hem: float, hem_line: Points)
     for rx, ry, share in ((4.6, 15, 0.04), (3.4, 12, 0.08), (2.2, 9, 0.12)) if fabric.base[1] < 200 else ():
         canvas.shape(ellipse(x, 122, rx, ry, 16), lighter(fabric.base, share), outline=False, round_shade=0)
     if hem < 190:
-        turned = np.concatenate([hem_line - (0, 6.0), hem_line[::-1] + (0, 0.6)])
+        turned = np.concatenate([hem_line - (0, 6.0), moved(hem_line[::-1], 0, 0.6)])
         canvas.shape(turned, lighter(fabric.base, 0.42) if fabric.base[1] < 200 else (196, 206, 220), round_shade=0)
 
 
@@ -80,7 +80,7 @@ def _leg_folds(fig: Figure, wear: Wear, fabric: Fabric, side: int, knee: Points)
     hip = body.leg_at(side, 104)
     canvas.fold([(body.centre(100) + side * 1.5, 104), (hip, 101), (hip + side * 4, 97)], 1.4)
     if wear.hem > 150:
-        canvas.fold([knee + (-side * 4, 1.5), knee + (0, 3), knee + (side * 3, 1)], 1.6)
+        canvas.fold([moved(knee, -side * 4, 1.5), moved(knee, 0, 3), moved(knee, side * 3, 1)], 1.6)
     if wear.category == "trousers" and wear.get("fit") != "slim":
         crease = [(body.leg_at(side, y), y) for y in (96.0, 120.0, 146.0, wear.hem - 2)]
         canvas.stroke(smooth(crease, steps=3), mix(fabric.base, edge(fabric.base), 0.55), 0.55)
@@ -146,7 +146,7 @@ def draw_skirt(fig: Figure, wear: Wear) -> None:
     left = smooth([(body.centre(y) - half(y), y) for y in heights], steps=3)
     sag = {"slim": 0.8, "regular": 1.8, "loose": 3.4}[fit]
     middle = (left[-1] + right[-1]) / 2
-    hem_line = smooth([left[-1], (left[-1] + middle) / 2 + (0, sag * 0.75), middle + (0, sag),
+    hem_line = smooth([left[-1], (left[-1] + middle) / 2 + (0, sag * 0.75), moved(middle, 0, sag),
                        (right[-1] + middle) / 2 + (0, sag * 0.75), right[-1]], steps=3)  # fmt: skip
     with canvas.item(ITEM_NUMBER["bottom"]):
         outline = np.concatenate([right[:-1], hem_line[::-1], left[:-1][::-1]])

@@ -27,8 +27,6 @@ _LIT = 240  # shade value of a fully lit pixel; above it are highlights
 Ints = tuple[int, int, int, int]
 
 
-
-
 class Canvas:
     """Draws shapes given in figure units; see the module docstring for what it keeps.
 
@@ -160,7 +158,9 @@ class Canvas:
         self._shade_shape(mask, box, round_shade, dim)
         if outline:
             xy = self.to_pixels(points)
-            self._pens[0].line([*xy.ravel().tolist(), *xy[0].tolist()], fill=line, width=max(1, round(self.unit * 0.45)))
+            self._pens[0].line(
+                [*xy.ravel().tolist(), *xy[0].tolist()], fill=line, width=max(1, round(self.unit * 0.45))
+            )
 
     def _own(self, mask: Image.Image, box: Ints) -> None:
         self.ids.paste(self._item, box, mask)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
-PointsLike = Points | Sequence[Sequence[float]]
+PointsLike = Points | Sequence[Sequence[float] | Points]
 
 
 @lru_cache(maxsize=256)
@@ -41,6 +41,11 @@ def smooth(points: PointsLike, *, closed: bool = False, steps: int = 5) -> Point
 def mirror(points: PointsLike) -> Points:
     """Returns the points flipped about x = 0, in reverse order, so that an outline goes on."""
     return np.asarray(points, dtype=np.float64)[::-1] * (-1.0, 1.0)
+
+
+def moved(points: PointsLike | Sequence[float], x: float, y: float) -> Points:
+    """Returns a point or points shifted by (x, y)."""
+    return np.asarray(points, dtype=np.float64) + np.array((x, y))
 
 
 def normals(line: Points) -> Points:

@@ -6,12 +6,24 @@ All of them draw on the garment whose `canvas.item` is open, and name themselves
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
 from fashionkit.catalog.draw.canvas import Canvas
-from fashionkit.catalog.draw.curves import Points, PointsLike, ellipse, limb, smooth
-from fashionkit.catalog.draw.fabrics import CREAM, GOLD, SILVER, Fabric, brightness, contrast, darker, edge, lighter, mix
+from fashionkit.catalog.draw.curves import Points, PointsLike, ellipse, limb, moved, smooth
+from fashionkit.catalog.draw.fabrics import (
+    CREAM,
+    GOLD,
+    SILVER,
+    Fabric,
+    brightness,
+    contrast,
+    darker,
+    edge,
+    lighter,
+    mix,
+)
 from fashionkit.catalog.draw.vocab import RGB
 
 
@@ -51,7 +63,7 @@ def pouch(canvas: Canvas, fabric: Fabric, x: float, y: float, split: bool) -> No
     line = mix(fabric.line, (10, 8, 14), 0.2) if brightness(fabric.base) >= 62 else fabric.line
     with canvas.mark("pockets"):
         if not split:
-            whole = np.concatenate([half, half[1:][::-1] * (-1, 1)])[1:] + (x, y)
+            whole = moved(np.concatenate([half, half[1:][::-1] * (-1, 1)])[1:], x, y)
             canvas.shape(whole, plain(fabric, 0.08), round_shade=1.2)
         for side in (-1, 1):
             part = half * (side, 1) + (x + (side * 1.6 if split else 0), y)
@@ -77,11 +89,6 @@ def logo(canvas: Canvas, fabric: Fabric, x: float, y: float, radius: float, kind
             bolt = [(0.3, -1.2), (-0.8, 0.2), (-0.1, 0.2), (-0.4, 1.2), (0.9, -0.35), (0.15, -0.35), (0.7, -1.2)]
             canvas.shape(ellipse(x, y, r * 1.1, r * 1.1), colour, round_shade=0)
             canvas.shape(np.array(bolt) * r * 0.75 + (x, y), inner, round_shade=0, outline=False)
-
-
-def _outward(line: Points, depth: float) -> Points:
-    """Returns the line moved away from the figure's upper part (downwards for a hem)."""
-    return line + (0.0, depth)
 
 
 def _along(line: PointsLike, spacing: float) -> Points:
@@ -110,14 +117,14 @@ def lace(canvas: Canvas, fabric: Fabric, line: Points, depth: float = 5.0) -> No
     colour = (206, 186, 200) if pale else (255, 252, 246)
     top = _along(line, 5.0)
     bows = []
-    for a, b in zip(top[:-1], top[1:], strict=True):
+    for a, b in pairwise(top):
         across = b - a
-        bows += [a + (0, depth * 0.55), a + across * 0.25 + (0, depth), a + across * 0.75 + (0, depth)]
+        bows += [moved(a, 0, depth * 0.55), a + across * 0.25 + (0, depth), a + across * 0.75 + (0, depth)]
     outline = np.concatenate([top - (0, 1.0), np.array([*bows, top[-1] + (0, depth * 0.55)])[::-1]])
     hole = darker(colour, 0.45)
     with canvas.mark("lace_trim"):
         canvas.shape(outline, colour, round_shade=0)
-        for a, b in zip(top[:-1], top[1:], strict=True):
+        for a, b in pairwise(top):
             x, y = (a + b) / 2
             canvas.dot(x, y + depth * 0.5, 0.75, hole)
 
@@ -165,8 +172,8 @@ def buckle(canvas: Canvas, fabric: Fabric, x: float, y: float, strap: PointsLike
             canvas.shape(limb(strap, [2.5 * size] * len(strap), cap=False), plain(fabric, 0.22), round_shade=0)
         w, h = 4.6 * size, 4.0 * size
         frame = np.array([(-w, -h), (w, -h), (w, h), (-w, h)])
-        canvas.shape(frame + (x, y), metal, round_shade=0)
-        canvas.stroke([*(frame + (x, y)), (x - w, y - h)], darker(metal, 0.55), 0.6)
+        canvas.shape(moved(frame, x, y), metal, round_shade=0)
+        canvas.stroke([*(moved(frame, x, y)), (x - w, y - h)], darker(metal, 0.55), 0.6)
         canvas.shape(frame * 0.52 + (x, y), plain(fabric, 0.22), round_shade=0)
         canvas.stroke([(x - w * 0.5, y), (x + w * 0.9, y)], lighter(metal, 0.3), 1.0)
 
@@ -179,7 +186,7 @@ def buttons(canvas: Canvas, fabric: Fabric, line: PointsLike, spacing: float = 6
         if placket:
             canvas.shape(limb(path, [2.1] * len(path), cap=False), plain(fabric, 0.06), round_shade=0, outline=False)
             for side in (-2.1, 2.1):
-                canvas.stroke(path + (side, 0), fabric.line, 0.5)
+                canvas.stroke(moved(path, side, 0), fabric.line, 0.5)
         for x, y in _along(path, spacing):
             canvas.dot(x, y, 1.55, edge(fabric.base))
             canvas.dot(x, y, 1.2, colour)
@@ -206,7 +213,9 @@ def zipper(canvas: Canvas, fabric: Fabric, line: PointsLike) -> None:
         canvas.stroke(path, SILVER, 1.2)
         canvas.dashes(path, (120, 124, 132), 1.2, 0.8)
         x, y = path[0]
-        canvas.shape([(x - 1.3, y + 0.4), (x + 1.3, y + 0.4), (x + 0.9, y + 5), (x - 0.9, y + 5)], SILVER, round_shade=0)
+        canvas.shape(
+            [(x - 1.3, y + 0.4), (x + 1.3, y + 0.4), (x + 0.9, y + 5), (x - 0.9, y + 5)], SILVER, round_shade=0
+        )
 
 
 def wrap(canvas: Canvas, fabric: Fabric, edge_line: PointsLike, knot: tuple[float, float]) -> None:
@@ -214,7 +223,7 @@ def wrap(canvas: Canvas, fabric: Fabric, edge_line: PointsLike, knot: tuple[floa
     x, y = knot
     with canvas.mark("closure"):
         canvas.stroke(edge_line, fabric.line, 1.3)
-        canvas.fold(np.asarray(edge_line) + (1.2, 0.4), 2.2, 60)
+        canvas.fold(moved(np.asarray(edge_line), 1.2, 0.4), 2.2, 60)
         for dx, dy in ((2.6, 11.5), (-1.2, 12.5)):
             tail = [(x - 1, y), (x + 1.2, y), (x + dx + 1.4, y + dy), (x + dx - 1.4, y + dy)]
             canvas.shape(tail, plain(fabric, 0.16), round_shade=0)

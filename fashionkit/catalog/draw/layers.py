@@ -77,6 +77,10 @@ def _small_things(plan: Plan) -> None:
     shut = outer is not None and outer.closed
     if "tie" in plan and outer is not None and shut and outer.category != "blazer":
         del plan["tie"]
+    if "tie" in plan and top is not None and plan["tie"].get("colour") == top.get("colour"):
+        # A tie in the shirt's own colour could not be made out.
+        others = WARDROBE["tie"]["colour"]
+        plan["tie"].values["colour"] = others[(others.index(top.get("colour")) + 5) % len(others)]
     if "belt" in plan:
         if top is not None and top.get("garment_length") != "cropped":
             top.tucked = top.category in _TUCKABLE

@@ -1,6 +1,6 @@
 """Turns a settled plan into a picture and the visible mask of every item.
 
-    plan + dice of the scene -> body, fabrics, canvas -> layers from back to front -> picture, masks, boxes
+plan + dice of the scene -> body, fabrics, canvas -> layers from back to front -> picture, masks, boxes
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ _UPRIGHT = ("trousers", "leggings", "jumpsuit")
 
 def _make_figure(plan: Plan, dice: Dice, size: int, marks: bool) -> Figure:
     """Draws body, pose, place and fabrics."""
-    soft = plan["shoes"].category == "heels" or "full" in plan or "blouse" in _categories(plan) or "skirt" in _categories(plan)
+    soft = (
+        plan["shoes"].category == "heels"
+        or "full" in plan
+        or "blouse" in _categories(plan)
+        or "skirt" in _categories(plan)
+    )
     feminine = dice.chance(0.88 if soft else 0.4)
     bag = plan.get("bag")
     carried = bag is not None and bag.category != "backpack"
@@ -44,7 +49,9 @@ def _make_figure(plan: Plan, dice: Dice, size: int, marks: bool) -> Figure:
         spin, wear = dice.uniform(), plan.get(slot)
         if wear is None:
             continue
-        upright = wear.category in _UPRIGHT or (wear.category in ("shirt", "shorts", "blazer", "skirt", "coat") and spin < 0.6)
+        upright = wear.category in _UPRIGHT or (
+            wear.category in ("shirt", "shorts", "blazer", "skirt", "coat") and spin < 0.6
+        )
         scale = 0.8 if slot in ("hat", "tie", "scarf", "bag") else 1.0
         fabrics[slot] = make_fabric(dice, wear.get("colour"), wear.get("pattern") or "plain",
                                     turn=90.0 if upright else 0.0, scale=scale)  # fmt: skip

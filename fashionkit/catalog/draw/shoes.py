@@ -50,7 +50,8 @@ def draw_bare_foot(fig: Figure, side: int) -> None:
     """Draws one foot without a shoe, standing as the heel of the shoe makes it stand."""
     foot = _Foot(fig, side)
     g, lift = foot.g, foot.lift
-    outline = [(-3.8, -2), (-4.8, g - lift - 3), (-3.6, g - lift - 1), (3.5, g - lift * 0.55 - 1), (8, g - 0.8), (13, g - 0.8),
+    outline = [(-3.8, -2), (-4.8, g - lift - 3), (-3.6, g - lift - 1), (3.5, g - lift * 0.55 - 1), (8, g - 0.8),
+               (13, g - 0.8),
                (13.2, g - 2.6), (8.5, g - 4.4 - lift * 0.1), (3.8, 1.4), (3.6, -2)]  # fmt: skip
     foot.shape(outline, fig.body.skin, shade=1.4, outline=False)
     for part in (outline[:6], outline[7:]):
@@ -59,7 +60,16 @@ def draw_bare_foot(fig: Figure, side: int) -> None:
 
 def _sneaker(foot: _Foot, fabric: Fabric) -> None:
     g = foot.g
-    upper = [(-4.8, -1.8), (-5.6, g - 4), (-5.6, g - 1), (14.6, g - 1), (14.8, g - 4.4), (10.6, g - 6.4), (5.4, g - 9.2), (4.6, -1.8)]
+    upper = [
+        (-4.8, -1.8),
+        (-5.6, g - 4),
+        (-5.6, g - 1),
+        (14.6, g - 1),
+        (14.8, g - 4.4),
+        (10.6, g - 6.4),
+        (5.4, g - 9.2),
+        (4.6, -1.8),
+    ]
     foot.shape(smooth(upper, closed=True, steps=3), fabric)
     sole = (255, 255, 255) if brightness(fabric.base) < 225 else (198, 202, 210)
     foot.shape([(-6.0, g - 2.6), (15.2, g - 2.8), (15.4, g), (-6.0, g)], sole, shade=0)
@@ -72,21 +82,33 @@ def _sneaker(foot: _Foot, fabric: Fabric) -> None:
 def _loafer(foot: _Foot, fabric: Fabric) -> None:
     g = foot.g
     low = g - foot.lift
-    upper = [(-4.9, low - 6.2), (-5.5, low - 2), (-5.2, low), (4, g - foot.lift * 0.5), (9, g), (14.2, g), (15, g - 2.6),
+    upper = [(-4.9, low - 6.2), (-5.5, low - 2), (-5.2, low), (4, g - foot.lift * 0.5), (9, g), (14.2, g),
+             (15, g - 2.6),
              (11.5, g - 5.2), (5.6, g - 7.4 - foot.lift * 0.25), (2.6, low - 3.6), (-2, low - 4.6)]  # fmt: skip
     foot.shape(smooth(upper, closed=True, steps=3), fabric)
-    band = [(4.6, g - 7.4 - foot.lift * 0.3), (7.4, g - 6.6 - foot.lift * 0.15), (9.2, g - 0.8), (6.2, g - 0.8 - foot.lift * 0.2)]
+    band = [
+        (4.6, g - 7.4 - foot.lift * 0.3),
+        (7.4, g - 6.6 - foot.lift * 0.15),
+        (9.2, g - 0.8),
+        (6.2, g - 0.8 - foot.lift * 0.2),
+    ]
     foot.shape(band, lighter(fabric.base, 0.34) if brightness(fabric.base) < 170 else darker(fabric.base, 0.3), shade=0)
     foot.stroke([(10.6, g - 5.0), (12.2, g - 2.8), (14.4, g - 2.4)], fabric.line, 0.6)
     foot.heel(darker(fabric.base, 0.3), slender=False)
-    foot.stroke([(-5.4, g - 0.6), (15, g - 0.6)] if foot.lift < 1 else [(6, g - 0.5), (15, g - 0.5)], darker(fabric.base, 0.5), 1.3)
+    foot.stroke(
+        [(-5.4, g - 0.6), (15, g - 0.6)] if foot.lift < 1 else [(6, g - 0.5), (15, g - 0.5)],
+        darker(fabric.base, 0.5),
+        1.3,
+    )
 
 
 def _pump(foot: _Foot, fabric: Fabric) -> None:
     g = foot.g
     low = g - foot.lift
-    upper = [(-4.6, low - 7.4), (-5.8, low - 3.4), (-5.2, low - 0.6), (2.6, g - foot.lift * 0.55), (8, g - 0.2), (15.6, g),
-             (15.8, g - 1.8), (11, g - 4.6), (7.2, g - 4.9), (4.4, g - 2.4 - foot.lift * 0.45), (-1.6, low - 2.6)]  # fmt: skip
+    upper = [(-4.6, low - 7.4), (-5.8, low - 3.4), (-5.2, low - 0.6), (2.6, g - foot.lift * 0.55), (8, g - 0.2),
+             (15.6, g),
+             (15.8, g - 1.8), (11, g - 4.6), (7.2, g - 4.9), (4.4, g - 2.4 - foot.lift * 0.45),
+             (-1.6, low - 2.6)]  # fmt: skip
     foot.shape(upper, fabric)
     foot.heel(fabric.base, slender=True)
 
@@ -94,7 +116,8 @@ def _pump(foot: _Foot, fabric: Fabric) -> None:
 def _sandal(foot: _Foot, fabric: Fabric) -> None:
     g = foot.g
     low = g - foot.lift
-    sole = [(-5.4, low - 1.4), (3, g - foot.lift * 0.52 - 1.6), (8, g - 1.8), (14.4, g - 1.8), (14.6, g), (7.6, g), (2.4, g - foot.lift * 0.5),
+    sole = [(-5.4, low - 1.4), (3, g - foot.lift * 0.52 - 1.6), (8, g - 1.8), (14.4, g - 1.8), (14.6, g), (7.6, g),
+            (2.4, g - foot.lift * 0.5),
             (-5.2, low + 0.8)]  # fmt: skip
     if foot.lift < 1:
         sole = [(-5.4, g - 2.2), (14.6, g - 2.2), (14.8, g), (-5.4, g)]
@@ -103,7 +126,12 @@ def _sandal(foot: _Foot, fabric: Fabric) -> None:
     straps = (
         [(8.2, g - 5.0 - foot.lift * 0.1), (10.6, g - 4.0), (11.8, g - 1.0), (8.6, g - 1.0)],
         [(-4.4, low - 7.6), (4.0, low - 8.4 + foot.lift * 0.2), (4.0, low - 5.8 + foot.lift * 0.2), (-4.8, low - 5.0)],
-        [(3.2, g - 7.4 - foot.lift * 0.4), (5.4, g - 6.4 - foot.lift * 0.3), (3.4, g - 1.8 - foot.lift * 0.5), (1.0, g - 1.8 - foot.lift * 0.5)],
+        [
+            (3.2, g - 7.4 - foot.lift * 0.4),
+            (5.4, g - 6.4 - foot.lift * 0.3),
+            (3.4, g - 1.8 - foot.lift * 0.5),
+            (1.0, g - 1.8 - foot.lift * 0.5),
+        ],
     )
     for strap in straps:
         foot.shape(strap, fabric, shade=0)
@@ -117,7 +145,8 @@ def _boot(foot: _Foot, fabric: Fabric, wear: Wear) -> None:
              for y in np.linspace(top, foot.y - 4, 4)]  # fmt: skip
     back = [(u - w, v) for u, v, w in under]
     front = [(u + w, v) for u, v, w in under][::-1]
-    vamp = [(-5.4, low - 4), (-5.4, low - 0.4), (3, g - foot.lift * 0.5 - 0.4), (8, g - 0.4), (14.6, g - 0.4), (15, g - 3.6),
+    vamp = [(-5.4, low - 4), (-5.4, low - 0.4), (3, g - foot.lift * 0.5 - 0.4), (8, g - 0.4), (14.6, g - 0.4),
+            (15, g - 3.6),
             (11, g - 6.4), (6.6, g - 8.6 - foot.lift * 0.2), (5.6, 0)]  # fmt: skip
     foot.shape([*back, *vamp, *front], fabric, shade=1.8)
     foot.heel(darker(fabric.base, 0.35), slender=False)

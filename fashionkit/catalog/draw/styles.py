@@ -20,23 +20,49 @@ from fashionkit.catalog.draw.vocab import BRIGHT, EARTH, NEUTRAL, PASTEL
 LABEL_NOISE: Final = 0.05
 
 STYLES: Final[dict[str, str]] = {
-    "casual": "Everyday pieces worn together: a regular T-shirt or sweater with jeans, an open cardigan over jeans or "
-    "shorts, sneakers with a tote bag or backpack, a loose plain, striped or dotted dress with flat shoes.",
-    "formal": "A blazer and trousers of one colour, a plain shirt with a tie, a slim plain dress with heels, a buttoned "
-    "dark coat with heels or loafers, a slim longer skirt with a long-sleeved blouse or shirt.",
-    "sporty": "Sneakers with leggings or shorts and a slim top, a zipped bright or colour-blocked jacket, a zipped "
-    "hoodie with leggings or shorts, a cap with sneakers, a zipped jumpsuit with sneakers.",
-    "streetwear": "Loose on loose: a loose hoodie, T-shirt or sweater with loose trousers or jeans; camouflage with "
-    "sneakers or boots; a beanie or cap with a loose jacket or coat; a logo with sunglasses.",
-    "bohemian": "Floral or zigzag flowing long dresses and skirts with flat shoes, a sun hat with sandals or "
-    "a long dress, fringed outerwear over skirts or jeans, a fringed bag with a dress in earth colours, a loose blouse with "
-    "a long skirt.",
-    "preppy": "Checks and stripes with loafers, a blazer with shorts, jeans or a skirt of another colour, a buttoned "
-    "cardigan over a shirt, a short checked skirt, a striped tie under a cardigan.",
-    "minimalist": "Plain neutral pieces without details: top and bottom of one colour, a plain coat over plain trousers, "
-    "a turtleneck with trousers or a skirt, a bag in the colour of the shoes.",
-    "romantic": "Lace or bows on a fitted dress or on a blouse with a skirt, a fitted floral dress with heels, pastel "
-    "tops with loose skirts, flowers or dots with heels or sandals, heels with a pastel handbag.",
+    "casual": (
+        "A regular T-shirt or sweater with jeans; an open cardigan or jacket with jeans or shorts; a loose plain, "
+        "striped or dotted dress with flat sneakers or sandals; sneakers with a tote bag or backpack; a checked or "
+        "striped tank top or T-shirt with shorts or jeans; a regular or loose jumpsuit with sandals or sneakers; or "
+        "nothing that speaks for any style."
+    ),
+    "formal": (
+        "A blazer and trousers of one colour; a plain shirt with a plain or dotted tie; a slim plain dress or "
+        "jumpsuit with heels or loafers; a buttoned neutral coat with heels or loafers; a long-sleeved blouse or "
+        "shirt with a slim knee-length or midi skirt; plain slim or regular trousers with heels or loafers."
+    ),
+    "sporty": (
+        "Leggings or shorts with sneakers; a zipped bright jacket with leggings, shorts or trousers; a zipped "
+        "hoodie with leggings or shorts; a cap with sneakers; a zipped jumpsuit with sneakers; a slim tank top or "
+        "T-shirt with leggings or shorts."
+    ),
+    "streetwear": (
+        "A loose hoodie, T-shirt or sweater with loose trousers or jeans; camouflage trousers or shorts with boots "
+        "or sneakers; a beanie or cap with a loose jacket or coat; a hoodie, T-shirt or sweater with a logo and "
+        "sunglasses; a jacket or coat open over a hoodie; a jumpsuit with pockets or a logo and boots."
+    ),
+    "bohemian": (
+        "A loose floral or zigzag dress with sandals or boots; a sun hat with sandals or with a long dress; fringed "
+        "outerwear with a skirt or jeans; a loose blouse with a long skirt; a fringed bag with a dress or jumpsuit "
+        "in an earth colour."
+    ),
+    "preppy": (
+        "A checked or striped sweater or shirt with loafers; a blazer with shorts, jeans or a skirt of another "
+        "colour; a buttoned cardigan over a shirt; a checked skirt with a sweater or shirt; a striped tie with a "
+        "cardigan or blazer; a checked or striped dress with loafers or sneakers."
+    ),
+    "minimalist": (
+        "A plain top without details and neutral plain trousers, skirt or leggings of the same colour; a plain "
+        "coat, open or wrapped, with plain trousers or skirt; a turtleneck sweater with trousers or a skirt; a "
+        "plain bag in the colour of loafers, boots or sandals; a plain neutral dress or jumpsuit without details "
+        "and with boots, loafers or sandals; a plain dress or jumpsuit with a round neck or turtleneck and a plain "
+        "bag."
+    ),
+    "romantic": (
+        "A dress with lace or a bow and heels, sandals or loafers; a blouse with lace or a bow and a skirt or "
+        "shorts; a slim or regular floral dress with heels; a pastel sweater, blouse or tank top with a loose "
+        "skirt; a floral or dotted blouse, shirt or sweater with heels or sandals; heels with a pastel handbag."
+    ),
 }
 
 Values = tuple[str, ...]
@@ -139,10 +165,14 @@ RULES: Final[tuple[Rule, ...]] = (
         _need("bottom", "trousers skirt", pattern=_PLAIN),
     )),
     Rule("minimalist", (_need("top", "sweater", neckline=("turtleneck",)), _need("bottom", "trousers skirt"))),
-    Rule("minimalist", (_need("bag", "tote_bag handbag", pattern=_PLAIN), _need("shoes", "loafers boots sandals")),
-         ("bag", "shoes", True)),
-    Rule("minimalist", (_need("full", "dress jumpsuit", pattern=_PLAIN, details=("",), colour=NEUTRAL),
-                        _need("shoes", "boots loafers sandals"))),
+    Rule("minimalist", (
+        _need("bag", "tote_bag handbag", pattern=_PLAIN),
+        _need("shoes", "loafers boots sandals"),
+    ), ("bag", "shoes", True)),
+    Rule("minimalist", (
+        _need("full", "dress jumpsuit", pattern=_PLAIN, details=("",), colour=NEUTRAL),
+        _need("shoes", "boots loafers sandals"),
+    )),
     Rule("minimalist", (
         _need("full", "dress jumpsuit", pattern=_PLAIN, neckline=("round", "turtleneck")),
         _need("bag", "tote_bag handbag", pattern=_PLAIN),
@@ -150,9 +180,15 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("romantic", (_need("full", "dress", details=("lace_trim", "bow")), _need("shoes", "heels sandals loafers"))),
     Rule("romantic", (_need("top", "blouse", details=("lace_trim", "bow")), _need("bottom", "skirt shorts"))),
     Rule("romantic", (_need("full", "dress", pattern=("floral",), fit=_FITTED), _need("shoes", "heels"))),
-    Rule("romantic", (_need("top", "sweater blouse tank_top", colour=PASTEL), _need("bottom", "skirt", fit=("loose",)))),
+    Rule("romantic", (
+        _need("top", "sweater blouse tank_top", colour=PASTEL),
+        _need("bottom", "skirt", fit=("loose",)),
+    )),
     Rule("romantic", (_need("shoes", "heels"), _need("bag", "handbag", colour=PASTEL))),
-    Rule("romantic", (_need("top", "blouse shirt sweater", pattern=("floral", "dotted")), _need("shoes", "heels sandals"))),
+    Rule("romantic", (
+        _need("top", "blouse shirt sweater", pattern=("floral", "dotted")),
+        _need("shoes", "heels sandals"),
+    )),
 )  # fmt: skip
 
 # What an outfit shows: slot -> (category, attributes).

@@ -1,6 +1,6 @@
 """Outlines of what covers the torso: the cut of tops, outerwear, dresses and jumpsuit bodices, and their sleeves.
 
-    fit, length, neckline  ->  Cut (outline, neckline, hem, sides)   and   sleeve outlines along the arms
+fit, length, neckline  ->  Cut (outline, neckline, hem, sides)   and   sleeve outlines along the arms
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from fashionkit.catalog.draw.body import Body
-from fashionkit.catalog.draw.curves import Points, cut, limb, smooth
+from fashionkit.catalog.draw.curves import Points, cut, limb, moved, smooth
 from fashionkit.catalog.draw.wear import Wear
 
 Half = Callable[[float], float]
@@ -69,25 +69,20 @@ def skirt_half(body: Body, fit: str, hem: float, waist: Half) -> Half:
     return half
 
 
-def _neckline(kind: str, x: float, closed_over: bool) -> Points:
-    """Returns the upper edge between the shoulders, left to right, about the middle `x`."""
-    if kind == "turtleneck":
-        points = [(-7.6, 34.2), (-5.7, 31), (-5.4, 27.5), (0, 28.8), (5.4, 27.5), (5.7, 31), (7.6, 34.2)]
-        return np.array(points) + (x, 0)
-    if kind == "v_neck":
-        return np.array([(-8.2, 34.6), (-7.2, 36.5), (0, 56.0), (7.2, 36.5), (8.2, 34.6)]) + (x, 0)
-    if kind == "square":
-        return np.array([(-11.6, 36.0), (-11.2, 49.0), (11.2, 49.0), (11.6, 36.0)]) + (x, 0)
-    if kind == "deep":
-        return np.array([(-7.8, 34.4), (-6.8, 37.0), (0, 53.0), (6.8, 37.0), (7.8, 34.4)]) + (x, 0)
-    if kind == "lapel":
-        return np.array([(-7.6, 34.4), (-6.6, 37.0), (0, 62.0), (6.6, 37.0), (7.6, 34.4)]) + (x, 0)
-    if kind == "collared":
-        return np.array([(-7.0, 33.8), (-5.2, 35.0), (0, 43.5 if closed_over else 41.5), (5.2, 35.0), (7.0, 33.8)]) + (x, 0)
-    if kind == "crew":
-        return smooth([(-7.0, 33.8), (-5.2, 37.4), (0, 39.4), (5.2, 37.4), (7.0, 33.8)], steps=4) + (x, 0)
-    depth = {"round": 43.0, "hooded": 42.0}[kind]
-    return smooth([(-8.6, 34.7), (-6.6, 40.0), (0, depth), (6.6, 40.0), (8.6, 34.7)], steps=4) + (x, 0)
+_ROUND: Final = [(-8.6, 34.7), (-6.6, 40.0), (0, 43.0), (6.6, 40.0), (8.6, 34.7)]
+_CREW: Final = [(-7.0, 33.8), (-5.2, 37.4), (0, 39.4), (5.2, 37.4), (7.0, 33.8)]
+# Upper edges between the shoulders, left to right, about the body's middle.
+_NECKLINES: Final[dict[str, Points]] = {
+    "round": smooth(_ROUND, steps=4),
+    "hooded": smooth(_ROUND, steps=4),
+    "crew": smooth(_CREW, steps=4),
+    "turtleneck": np.array([(-7.6, 34.2), (-5.7, 31), (-5.4, 27.5), (0, 28.8), (5.4, 27.5), (5.7, 31), (7.6, 34.2)]),
+    "v_neck": np.array([(-8.2, 34.6), (-7.2, 36.5), (0, 56.0), (7.2, 36.5), (8.2, 34.6)]),
+    "square": np.array([(-11.6, 36.0), (-11.2, 49.0), (11.2, 49.0), (11.6, 36.0)]),
+    "deep": np.array([(-7.8, 34.4), (-6.8, 37.0), (0, 53.0), (6.8, 37.0), (7.8, 34.4)]),
+    "lapel": np.array([(-7.6, 34.4), (-6.6, 37.0), (0, 62.0), (6.6, 37.0), (7.6, 34.4)]),
+    "collared": np.array([(-7.0, 33.8), (-5.2, 35.0), (0, 41.5), (5.2, 35.0), (7.0, 33.8)]),
+}
 
 
 def torso_cut(body: Body, half: Half, hem: float, neckline: str, *, sleeved: bool, outer: bool = False) -> Cut:
@@ -110,13 +105,13 @@ def torso_cut(body: Body, half: Half, hem: float, neckline: str, *, sleeved: boo
         neck = smooth([(x - wide - 1, 47.5), (x - 12, 46.2), (x, 48.5), (x + 12, 46.2), (x + wide + 1, 47.5)], steps=3)
         edges = [neck]
     else:
-        neck = _neckline(neckline, x, outer)
+        neck = moved(_NECKLINES[neckline], x, 0)
         tip = wide if sleeved else min(15.5, wide - 4)
         slope = 40.2 if sleeved else 38.2
         shoulder = np.array([(tip - 3, slope - 1.6), (tip, slope)])
         armhole = np.array([(tip + 0.2, 45.0), (half(53) - 0.2, 50.5)]) if sleeved else np.array([(tip - 1.2, 46.0)])
         edge = np.concatenate([shoulder, armhole])
-        edges = [edge[::-1] * (-1, 1) + (x, 0), neck, edge + (x, 0)]
+        edges = [edge[::-1] * (-1, 1) + (x, 0), neck, moved(edge, x, 0)]
     sag = 1.4 if hem < 110 else 2.2
     middle = (left[-1] + right[-1]) / 2 + (0, sag)
     bottom = smooth([left[-1], (left[-1] + middle) / 2 + (0, sag * 0.3), middle,
@@ -127,7 +122,9 @@ def torso_cut(body: Body, half: Half, hem: float, neckline: str, *, sleeved: boo
 
 def open_panels(body: Body, half: Half, hem: float, neckline: str, gap: float) -> tuple[Cut, Cut]:
     """Returns the left and the right front of a garment worn open; `gap` is the half width it leaves at the hem."""
-    whole = torso_cut(body, half, hem, "lapel" if neckline in ("collared", "v_neck") else "round", sleeved=True, outer=True)
+    whole = torso_cut(
+        body, half, hem, "lapel" if neckline in ("collared", "v_neck") else "round", sleeved=True, outer=True
+    )
     x = body.centre(40)
     panels = []
     for side in (-1, 1):
@@ -135,7 +132,10 @@ def open_panels(body: Body, half: Half, hem: float, neckline: str, gap: float) -
         front = smooth([(x + side * 7.8, 34.4), (x + side * 7.6, 44), (body.centre(66) + side * (gap - 0.4), 66),
                         (body.centre(hem) + side * gap, hem + 1.5)], steps=4)  # fmt: skip
         tip = body.shoulder + 1.4
-        shoulder = np.array([(tip - 3, 38.6), (tip, 40.2), (tip + 0.2, 45.0), (half(53) - 0.2, 50.5)]) * (side, 1) + (x, 0)
+        shoulder = np.array([(tip - 3, 38.6), (tip, 40.2), (tip + 0.2, 45.0), (half(53) - 0.2, 50.5)]) * (side, 1) + (
+            x,
+            0,
+        )
         hem_line = np.stack([front[-1], (front[-1] + seam[-1]) / 2 + (0, 0.6), seam[-1]])
         outline = np.concatenate([front[::-1], shoulder, seam[:-1], hem_line[::-1]])
         inner, outside = (front, seam) if side > 0 else (seam, front)

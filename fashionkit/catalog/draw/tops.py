@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from fashionkit.catalog.draw import details as d
-from fashionkit.catalog.draw.curves import Points, smooth
+from fashionkit.catalog.draw.curves import Points, moved, smooth
 from fashionkit.catalog.draw.fabrics import Fabric, contrast, darker
 from fashionkit.catalog.draw.figure import ITEM_NUMBER, Figure
 from fashionkit.catalog.draw.tailor import Cut, Half, open_panels, skirt_half, sleeve, torso_cut, torso_half
@@ -46,11 +46,13 @@ def draw_upper(fig: Figure, wear: Wear) -> None:
     """Draws the front of a top, a dress or a jumpsuit's bodice, without sleeves."""
     fabric, body, canvas = fig.fabrics[wear.slot], fig.body, fig.canvas
     bodice = wear.category == "jumpsuit"
-    hem = _TUCKED_HEM if wear.slot == "top" and wear.tucked or bodice else wear.hem
+    hem = _TUCKED_HEM if (wear.slot == "top" and wear.tucked) or bodice else wear.hem
     half = bodice_half(fig, wear)
     neckline = wear.get("neckline")
     sleeved = wear.get("sleeve_length") != "sleeveless"
-    piece = torso_cut(body, half, hem, "crew" if neckline == "round" and "outer" in fig.plan else neckline, sleeved=sleeved)
+    piece = torso_cut(
+        body, half, hem, "crew" if neckline == "round" and "outer" in fig.plan else neckline, sleeved=sleeved
+    )
     with canvas.item(ITEM_NUMBER[wear.slot]):
         canvas.shape(piece.outline, fabric, block=below(79 if wear.slot == "full" else 40 + 0.62 * (hem - 40)))
         _folds(fig, half, hem, wear.get("fit"))
@@ -90,7 +92,9 @@ def _close(fig: Figure, wear: Wear, fabric: Fabric, half: Half, hem: float, top:
     end = hem - 3 if wear.category != "dress" else min(hem - 4, 140.0)
     middle = np.array([(body.centre(y), y) for y in np.linspace(top, end, 6)])
     if closure == "buttons" and wear.category == "blazer":
-        d.big_buttons(canvas, fabric, [(body.centre(y), y) for y in ((top + 2, top + 10) if hem > 90 else (top + 3, top + 12))])
+        d.big_buttons(
+            canvas, fabric, [(body.centre(y), y) for y in ((top + 2, top + 10) if hem > 90 else (top + 3, top + 12))]
+        )
     elif closure == "buttons":
         d.buttons(canvas, fabric, middle, 7.0 if hem < 100 else 8.0)
     elif closure == "zip":
@@ -115,7 +119,7 @@ def _finish_neck(fig: Figure, wear: Wear, fabric: Fabric, piece: Cut) -> None:
         fig.canvas.stroke(smooth([(x - 5.4, 31), (x, 32.6), (x + 5.4, 31)]), fabric.line, 0.8)
     else:
         inner = piece.neck[1:-1] if len(piece.neck) > 4 else piece.neck
-        fig.canvas.stroke(inner + (0, 1.3), fabric.line, 0.7)
+        fig.canvas.stroke(moved(inner, 0, 1.3), fabric.line, 0.7)
 
 
 def draw_collar(fig: Figure, fabric: Fabric, x: float) -> None:
@@ -133,7 +137,7 @@ def draw_hood(fig: Figure, fabric: Fabric, x: float) -> None:
     half = smooth(right, steps=3)
     ring = np.concatenate([half, smooth(inner, steps=3)])
     with fig.canvas.mark("neckline"):
-        fig.canvas.shape(np.concatenate([ring, ring[::-1] * (-1, 1)]) + (x, 0), fabric, round_shade=2.0)
+        fig.canvas.shape(moved(np.concatenate([ring, ring[::-1] * (-1, 1)]), x, 0), fabric, round_shade=2.0)
         for side in (-1, 1):
             seam = np.array([(5.2, 31), (8.4, 36.5), (5, 43), (1, 45.6)]) * (side, 1) + (x, 0)
             fig.canvas.stroke(smooth(seam, steps=3), fabric.line, 0.8)
@@ -156,14 +160,14 @@ def _upper_details(fig: Figure, wear: Wear, fabric: Fabric, piece: Cut, half: Ha
     if "ribbing" in shown and not tucked:
         d.ribbing(canvas, fabric, piece.hem, piece.hem - (0, 5.5))
     elif "ribbing" in shown:
-        d.ribbing(canvas, fabric, piece.neck[2:-2] + (0, 3.0), piece.neck[2:-2])
+        d.ribbing(canvas, fabric, moved(piece.neck[2:-2], 0, 3.0), piece.neck[2:-2])
     if "fringe" in shown:
         d.fringe(canvas, fabric, piece.hem - (0, 5.0 if hem > 185 else 1.0), 7.5 if hem < 185 else 5.0)
     if "lace_trim" in shown:
-        line = piece.neck[1:-1] + (0, 0.6) if tucked else piece.hem - (0, 4.4 if hem > 185 else 2.0)
+        line = moved(piece.neck[1:-1], 0, 0.6) if tucked else piece.hem - (0, 4.4 if hem > 185 else 2.0)
         d.lace(canvas, fabric, line, 4.6)
     if "contrast_stitching" in shown:
-        inset = [piece.left[2:] + (1.9, 0), piece.right[2:] - (1.9, 0)]
+        inset = [moved(piece.left[2:], 1.9, 0), piece.right[2:] - (1.9, 0)]
         lines = inset if tucked or wear.category == "jumpsuit" else [*inset, piece.hem - (0, 2.4)]
         d.stitching(canvas, fabric, lines)
     if "bow" in shown:
@@ -202,7 +206,7 @@ def draw_sleeves(fig: Figure, wear: Wear) -> None:
             canvas.shape(outline, fabric, angle=angle)
             elbow = fig.body.arms[(side + 1) // 2, 1]
             if wear.get("sleeve_length") == "long":
-                canvas.fold([elbow + (-4, -1.5), elbow + (0, 0.5), elbow + (3, -0.5)], 1.3)
+                canvas.fold([moved(elbow, -4, -1.5), moved(elbow, 0, 0.5), moved(elbow, 3, -0.5)], 1.3)
             bones = fig.body.arms[(side + 1) // 2]
             last = bones[1] - bones[0] if wear.get("sleeve_length") in ("short", "elbow") else bones[2] - bones[1]
             up = -last / np.hypot(*last)
@@ -223,7 +227,9 @@ def outer_half(fig: Figure, wear: Wear) -> Half:
     ease = {"slim": 2.6, "regular": 5.0, "loose": 9.0}[wear.get("fit")]
     legs = max(fig.body.legs_reach(y) for y in (min(hem, 118.0), min(hem, 146.0), hem))
     end = max(fig.body.half(96) + ease + (hem - 96) * 0.06, legs + 2.6)
-    return lambda y: half(y) if y <= 77 else float(np.interp(y, (77, 96, hem), (half(77), max(half(96), half(77)), end)))
+    return lambda y: (
+        half(y) if y <= 77 else float(np.interp(y, (77, 96, hem), (half(77), max(half(96), half(77)), end)))
+    )
 
 
 def draw_outer_back(fig: Figure, wear: Wear) -> None:
@@ -250,7 +256,7 @@ def draw_outer(fig: Figure, wear: Wear) -> None:
             pieces: tuple[Cut, ...] = (piece,)
         else:
             gap = {"slim": 9.2, "regular": 10.2, "loose": 11.4}[wear.get("fit")]
-            gap += 1.8 if "scarf" in fig.plan or "tie" in fig.plan else 0.0  # they cover part of what shows between
+            gap += 2.8 if "scarf" in fig.plan or "tie" in fig.plan else 0.0  # they cover part of what shows between
             pieces = open_panels(body, half, hem, wear.get("neckline"), gap)
             for piece in pieces:
                 canvas.shape(piece.outline, fabric, block=block)
@@ -316,7 +322,11 @@ def _outer_details(fig: Figure, wear: Wear, fabric: Fabric, pieces: tuple[Cut, .
             d.ribbing(canvas, fabric, piece.hem, piece.hem - (0, 5.5))
     if "contrast_stitching" in shown:
         for piece, sides in zip(pieces, ((1, -1),) if len(pieces) == 1 else ((1, -1), (1, -1)), strict=True):
-            lines = [piece.left[2:] + (1.9 * sides[0], 0), piece.right[2:] + (1.9 * sides[1], 0), piece.hem - (0, 2.6)]
+            lines = [
+                moved(piece.left[2:], 1.9 * sides[0], 0),
+                moved(piece.right[2:], 1.9 * sides[1], 0),
+                piece.hem - (0, 2.6),
+            ]
             d.stitching(canvas, fabric, lines)
     if "pockets" in shown:
         y = 94.0 if hem > 110 else hem - 12.5
@@ -334,4 +344,3 @@ def _outer_details(fig: Figure, wear: Wear, fabric: Fabric, pieces: tuple[Cut, .
         d.buckle(canvas, fabric, x, y, [(x - w, y - 0.5), (x, y), (x + w, y - 0.5)])
     if "bow" in shown:
         d.bow(canvas, fabric, body.centre(40), 56.0, 0.95)
-

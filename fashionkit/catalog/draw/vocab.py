@@ -50,7 +50,8 @@ REGIONS: Final[dict[str, str]] = {
 SLOTS: Final = ("hat", "glasses", "scarf", "tie", "outer", "top", "full", "belt", "bottom", "shoes", "bag")
 
 _ALL_PATTERNS = (
-    "plain", "plain", "plain", "plain", "striped", "checked", "dotted", "floral", "colour_block", "camouflage", "zigzag",
+    "plain", "plain", "plain", "plain", "striped", "checked", "dotted", "floral", "colour_block", "camouflage",
+    "zigzag",
 )  # fmt: skip
 _PATTERNS = ("plain", "plain", "plain", "striped", "checked", "dotted", "floral", "colour_block", "zigzag")
 _FITS = ("slim", "regular", "regular", "loose")
@@ -109,7 +110,8 @@ WARDROBE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "closure": ("buttons", "open_front", "open_front"),
     },
     "trousers": {
-        "colour": COLOURS, "pattern": ("plain", "plain", "plain", "plain", "striped", "checked", "camouflage", "floral"),
+        "colour": COLOURS, "pattern": ("plain", "plain", "plain", "plain", "striped", "checked", "camouflage",
+        "floral"),
         "garment_length": ("midi", "ankle", "ankle", "floor"), "fit": _FITS, "closure": ("", "buttons", "zip"),
     },
     "jeans": {
