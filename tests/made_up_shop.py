@@ -2,8 +2,9 @@
 
     python tests/made_up_shop.py shop      ──► shop/shop.csv, shop/photos/*.jpg
 
-Forty rows with the usual mess, so that the tutorial shows what becomes of it: empty cells, a colour that is spelt wrongly
-in one row, an article number that stands twice, a picture whose upload broke off, a kind of thing that is no fashion item.
+Forty rows with the usual mess, so that the tutorial shows what becomes of it: empty cells, a colour that is spelt
+wrongly in one row, an article number that stands twice, a picture whose upload broke off, a copy of a photo, and
+something that is no fashion item.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def rows() -> list[dict[str, str]]:
     for number in range(38):
         kind = list(SHAPES)[number % 6]
         colour = list(COLOURS)[(number * 5 + number // 6) % 6]
-        pattern = PATTERNS[(number // 2) % 3]
+        pattern = PATTERNS[(number + number // 6) % 3]
         table.append(
             {
                 "sku": f"A{100 + number}",
@@ -110,8 +111,11 @@ def make_shop(folder: Path) -> Path:
     table[25]["sku"] = table[24]["sku"]  # an article number that stands twice
     broken = folder / table[30]["photo"]
     broken.write_bytes(broken.read_bytes()[:1500])  # an upload that broke off
-    table.append({**table[0], "sku": "A900", "kind": "Gift Card", "colour": "", "pattern": "", "title": "Gift card"})
-    table.append({**table[6], "sku": "A901", "title": "The same photo under another number"})
+    card = {"sku": "A900", "photo": "photos/900.jpg", "kind": "Gift Card", "colour": "", "title": "Gift card"}
+    copy = {"sku": "A901", "photo": "photos/901.jpg"}  # a photo that was uploaded twice
+    table += [{**table[0], **card}, {**table[6], **copy}]
+    (folder / card["photo"]).write_bytes(photo("Handbag", "White", "Plain", 900))
+    (folder / copy["photo"]).write_bytes((folder / table[6]["photo"]).read_bytes())
     source = folder / "shop.csv"
     with source.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, FIELDS)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fashionkit.tables.errors import InputError
-from fashionkit.tables.yamls import Lines, load_yaml
+from fashionkit.tables.yamls import load_yaml
 
 ONTOLOGY_SCHEMA = "fashionkit.ontology/1"
 KEY = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -245,7 +245,6 @@ class _Reader:
         self.path = path
         data, self.lines = load_yaml(path)
         self.data: dict[str, Any] = self._mapping(data, ())
-        self.lines: Lines
 
     def fail(self, problem: str, *at: str | int, **more: Any) -> InputError:
         return InputError(
@@ -293,7 +292,7 @@ class _Reader:
             if name not in allowed:
                 raise self.fail("unknown key", *at, name, found=name, allowed=allowed)
             if name not in given:
-                target = rename.get(name, name)
+                target = str(rename.get(name, name))
                 values[target] = self._typed(str(types[target].type), value, (*at, name))
         return cls(key=key, **{**values, **given})
 
@@ -309,7 +308,7 @@ class _Reader:
             ):
                 raise self.fail("three numbers from 0 to 255 are needed", *at, found=value)
             return tuple(value)
-        wanted = {
+        wanted: Any = {
             "str": str,
             "str | None": (str, type(None)),
             "bool": bool,
@@ -371,10 +370,10 @@ class _Reader:
         for a in onto.attributes.values():
             self._known(a.applies_to, onto.categories, "attributes", a.key, "applies_to")
             for v in a.values.values():
-                at = ("attributes", a.key, "values", v.key)
-                self._known((v.parent,), a.values, *at, "parent")
-                self._known(v.compatible, a.values, *at, "compatible")
-                self._no_cycle(v.key, {k: w.parent for k, w in a.values.items()}, at)
+                here = ("attributes", a.key, "values", v.key)
+                self._known((v.parent,), a.values, *here, "parent")
+                self._known(v.compatible, a.values, *here, "compatible")
+                self._no_cycle(v.key, {k: w.parent for k, w in a.values.items()}, here)
 
     def _known(self, keys: Iterable[str | None], allowed: Iterable[str], *at: str) -> None:
         allowed = set(allowed)

@@ -13,10 +13,12 @@ from fashionkit.cli.arguments import JsonArg, arg, write_json
 class RunArgs(JsonArg):
     """Arguments of `fashionkit datagen run`."""
 
-    spec: str = arg("recipe name (products, street, drawn) or YAML file")
+    spec: str = arg("recipe name (products, street, drawn) or YAML file; any of them takes --catalog")
     catalog: str | None = arg("catalogue folder; overrides the spec", default=None)
     out: str | None = arg("folder to write; overrides the spec", default=None)
-    samples: int | None = arg("how many samples; without it, as many as balance allows", default=None)
+    samples: int | None = arg(
+        "how many samples, the split `paraphrase` apart; without it, as many as balance allows", default=None
+    )
     seed: int | None = arg("seed of all random choices", default=None)
     workers: int | None = arg("processes; the result is the same for any number", default=None)
 
@@ -24,9 +26,9 @@ class RunArgs(JsonArg):
 def run(args: RunArgs) -> None:
     """Generates a question set from a catalogue.
 
-    Every question is a program that is run on the catalogue's tables; yes and no, and the two sides of every choice, are
-    equally many. Prints what was made, and which question families the catalogue cannot carry, with the reason. Stopped
-    or killed, the same command continues; the result is the same bytes in any case.
+    Every question is a program that is run on the catalogue's tables; yes and no, and the two sides of every choice,
+    are equally many. Prints what was made, and which question families the catalogue cannot carry, with the reason.
+    Stopped or killed, the same command continues; the result is the same bytes in any case.
 
     Example:
         fashionkit datagen run drawn --catalog out/drawn --out out/questions --samples 100000
@@ -42,7 +44,7 @@ def run(args: RunArgs) -> None:
             raise InputError(f"the spec names no {name}", hint=f"give --{name} FOLDER")
     report = generate(spec, say=lambda line: print(line, file=sys.stderr))
     print("\n".join(report.lines()))
-    print(f"look at it: fashionkit datagen show {report.out} --html {report.out}.html")
+    print(f"look at it: fashionkit datagen show {report.out} --html {report.out}.html --catalog {spec.catalog}")
     write_json(args.json, report.to_dict())
 
 
@@ -120,7 +122,7 @@ def packs(args: PacksArgs) -> None:
     """Checks template packs and lists their templates.
 
     Example:
-        fashionkit datagen packs --packs '[core, my_pack.yaml]'
+        fashionkit datagen packs --packs core my_pack.yaml
     """
     from fashionkit import recipes
     from fashionkit.datagen.packs import load_packs

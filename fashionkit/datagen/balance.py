@@ -61,7 +61,7 @@ class Cells:
 
 def equal_sides(cells: Cells) -> None:
     """Both sides of every cell keep as many as the rarer has."""
-    cell, first = np.unique(cells.cell, return_index=True)
+    _, first = np.unique(cells.cell, return_index=True)
     size = np.diff(np.append(first, len(cells.code)))
     low = np.minimum.reduceat(cells.count, first) if len(first) else np.zeros(0, np.int64)
     cells.keep = np.repeat(np.where(size == 2, low, 0), size)

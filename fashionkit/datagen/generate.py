@@ -6,8 +6,8 @@
     <out>/images, vocab, templates, rejects    tables that give the ids a meaning, and what was refused
     <out>/ontology.yaml, packs/*.yaml          the words
 
-Every step leaves whole files under <out>/.work, named after a hash of everything that decides the content; a run that was
-killed finds them and goes on. `.work` is removed when the manifest is written.
+Every step leaves whole files under <out>/.work, named after a hash of everything that decides the content; a run that
+was killed finds them and goes on. `.work` is removed when the manifest is written.
 """
 
 from __future__ import annotations
@@ -318,7 +318,7 @@ def _finish(job: Job, catalog: Catalog, out: Path, paths: list[Path], identity: 
         "programs": sum(d["programs"] for d in done),
         "images": len(s.image_ids),
     }
-    about = {
+    about: dict[str, Any] = {
         "noun": context.noun,
         "look": context.look,
         "catalog": s.facts.name,

@@ -2,9 +2,9 @@
 
     P(v | a, category)  ∝  (1 - eps) · exp(k(v, a) / T) · p(v | category)^gamma  +  eps · uniform
 
-over values v that are known not to hold together with a. k is a similarity in 0..1: distance in CIE Lab where both values
-are colours, else words and line of descent; p is counted on the train split, smoothed towards the attribute's overall
-shares. The form is ours (the FashionVQA abstract only says that difficulty is considered).
+over values v that are known not to hold together with a. k is a similarity in 0..1: distance in CIE Lab where both
+values are colours, else words and line of descent; p is counted on the train split, smoothed towards the attribute's
+overall shares. The form is ours (the FashionVQA abstract only says that difficulty is considered).
 
 Each (category, value) row is stored as `GUIDE` equal slots (inverse distribution), so a draw is one look-up, and draws
 of one item are spread evenly over the row, which makes them mostly distinct.

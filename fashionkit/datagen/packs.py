@@ -26,7 +26,7 @@ from typing import Any
 from fashionkit.datagen.expression import Call, ProgramError, parse
 from fashionkit.datagen.grammar import PLACES
 from fashionkit.tables import InputError
-from fashionkit.tables.yamls import Lines, load_yaml
+from fashionkit.tables.yamls import load_yaml
 
 PACK_SCHEMA = "fashionkit.pack/1"
 FAMILIES = ("B1", "B2", "B3", "B4", "B5", "B6", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "N1", "G1")
@@ -172,7 +172,7 @@ def _check_references(pack: Pack, path: Path) -> None:
                     "names a template that is not there", file=path, row=t.line, column=t.id, found=other, allowed=ids
                 )
         for e in t.entails:
-            wanted = {s.name for s in pack.by_id(e.template).slots if not (s.kind == "attribute")}
+            wanted = {s.name for s in pack.by_id(e.template).slots if s.kind != "attribute"}
             if not wanted <= set(e.slots):
                 raise InputError(
                     f"the entailed question {e.template} has an unbound slot",
@@ -187,7 +187,6 @@ class _Reader:
     def __init__(self, path: Path):
         self.path = path
         self.data, self.lines = load_yaml(path)
-        self.lines: Lines
 
     def fail(self, problem: str, *at: str | int, **more: Any) -> InputError:
         return InputError(

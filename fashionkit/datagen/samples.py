@@ -89,7 +89,7 @@ def _sample_columns(
 
 
 def stored_slots(t: Template) -> list[str]:
-    """Slots a sample stores, in order: all but attributes, which the value of another slot implies, or else those too."""
+    """Slots a sample stores, in order: all but attributes that the value of another slot implies."""
     implied = {s.of for s in t.slots if s.kind == "value"}
     return [s.name for s in t.slots if s.name not in implied]
 

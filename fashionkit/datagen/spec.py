@@ -41,9 +41,9 @@ class RunSpec:
     workers: int = 2
     families: dict[str, float] = field(default_factory=dict)
     drop: list[str] = field(default_factory=list)
-    negatives: NegativeOptions = NegativeOptions()
-    difficulty: DifficultyOptions = DifficultyOptions()
-    balance: BalanceOptions = BalanceOptions()
+    negatives: NegativeOptions = field(default_factory=NegativeOptions)
+    difficulty: DifficultyOptions = field(default_factory=DifficultyOptions)
+    balance: BalanceOptions = field(default_factory=BalanceOptions)
 
     def decides(self) -> dict[str, Any]:
         """The settings that the content depends on; where it is made and by how many workers do not count."""

@@ -83,12 +83,14 @@ class Vocab:
 
     def table(self) -> pa.Table:
         """The vocabulary as a table of `VOCAB`."""
-        members = [list(m) for m in self.members]
-        return pa.Table.from_arrays(
-            [pa.array(range(len(self)), pa.uint16()), pa.array(self.kind), pa.array(self.key), pa.array(self.text)]
-            + [pa.array(members, pa.list_(pa.uint16()))],
-            schema=VOCAB,
-        )
+        columns = [
+            pa.array(range(len(self)), pa.uint16()),
+            pa.array(self.kind),
+            pa.array(self.key),
+            pa.array(self.text),
+            pa.array([list(m) for m in self.members], pa.list_(pa.uint16())),
+        ]
+        return pa.Table.from_arrays(columns, schema=VOCAB)
 
     @staticmethod
     def from_table(ontology: Ontology, table: pa.Table) -> Vocab:

@@ -6,17 +6,25 @@ import base64
 import html
 
 STYLE = """
-:root { color-scheme: light; --ink: #1d1d1f; --soft: #6b6b70; --line: #e3e3e8; --card: #ffffff; --back: #f5f5f7; --mark: #0a6; }
+:root { color-scheme: light; --ink: #1d1d1f; --soft: #6b6b70; --line: #e3e3e8; --back: #f5f5f7; --mark: #0a6; }
 * { box-sizing: border-box; }
 body { margin: 0; font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--back); }
-header { padding: 28px 32px 8px; } h1 { margin: 0 0 6px; font-size: 24px; } header p { margin: 0; color: var(--soft); }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(400px, 1fr)); gap: 14px; padding: 20px 32px 40px; }
-.card { display: flex; gap: 14px; background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px; }
-.card img { width: 150px; height: 200px; object-fit: contain; border-radius: 6px; background: #fff; flex: none; }
-.card .none { width: 150px; height: 200px; display: grid; place-items: center; color: var(--soft); background: var(--back); border-radius: 6px; }
-.text { min-width: 0; } .q { font-weight: 600; margin: 2px 0 4px; } .a { color: var(--mark); font-weight: 600; }
-.tag { display: inline-block; font-size: 12px; color: var(--soft); border: 1px solid var(--line); border-radius: 99px; padding: 0 8px; margin-right: 4px; }
-code { display: block; margin-top: 8px; font: 12px/1.4 ui-monospace, monospace; color: var(--soft); overflow-wrap: anywhere; }
+header { padding: 28px 32px 8px; }
+header p { margin: 0; color: var(--soft); }
+h1 { margin: 0 0 6px; font-size: 24px; }
+main { display: grid; gap: 14px; padding: 20px 32px 40px; }
+main { grid-template-columns: repeat(auto-fill, minmax(400px, 1fr)); }
+.card { display: flex; gap: 14px; background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 12px; }
+.card img, .card .none { width: 150px; height: 200px; border-radius: 6px; flex: none; }
+.card img { object-fit: contain; background: #fff; }
+.card .none { display: grid; place-items: center; color: var(--soft); background: var(--back); }
+.text { min-width: 0; }
+.q { font-weight: 600; margin: 2px 0 4px; }
+.a { color: var(--mark); font-weight: 600; }
+.tag { display: inline-block; font-size: 12px; color: var(--soft); border: 1px solid var(--line); }
+.tag { border-radius: 99px; padding: 0 8px; margin-right: 4px; }
+code { display: block; margin-top: 8px; font: 12px/1.4 ui-monospace, monospace; }
+code { color: var(--soft); overflow-wrap: anywhere; }
 """
 
 
@@ -45,6 +53,7 @@ def page(title: str, lead: str, body: Html) -> str:
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<meta name='viewport' content='width=device-width'><title>{escape(title)}</title><style>{STYLE}</style></head>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><header><h1>{escape(title)}</h1><p>{escape(lead)}</p></header><main>{body}</main></body></html>\n"
     )

@@ -56,7 +56,7 @@ def draw_trousers(fig: Figure, wear: Wear) -> None:
             outline, outer_edge, hem_line = leg_outline(body, side, fit, hem)
             knee = body.legs[(side + 1) // 2, 1]
             lean = float(np.arctan2(body.leg_at(side, 180) - body.leg_at(side, 110), 70.0))
-            canvas.shape(outline, fabric, angle=lean, block=below(128 if hem > 150 else 104))
+            canvas.shape(outline, fabric, angle=lean, block=below(136 if hem > 150 else 108))
             if wear.category == "jeans":
                 _denim(fig, fabric, side, hem, hem_line)
             _leg_folds(fig, wear, fabric, side, knee)
@@ -150,7 +150,7 @@ def draw_skirt(fig: Figure, wear: Wear) -> None:
                        (right[-1] + middle) / 2 + (0, sag * 0.75), right[-1]], steps=3)  # fmt: skip
     with canvas.item(ITEM_NUMBER["bottom"]):
         outline = np.concatenate([right[:-1], hem_line[::-1], left[:-1][::-1]])
-        canvas.shape(outline, fabric, block=below(WAIST + (hem - WAIST) * 0.6))
+        canvas.shape(outline, fabric, block=below(WAIST + (hem - WAIST) * 0.7))
         _skirt_folds(fig, half, hem, fit)
         _skirt_closure(fig, wear, fabric, half, hem)
         _band(fig, fabric, half, False)

@@ -174,7 +174,7 @@ class Canvas:
         if not band:
             self.shade.paste(lit, box, mask)
             return
-        self.shade.paste(max(0, lit - 46), box, mask)
+        self.shade.paste(max(0, lit - 38), box, mask)
         shift = max(1, round(band * self.unit))
         self.shade.paste(lit, box, ImageChops.darker(mask, ImageChops.offset(mask, -shift * self.light, -shift // 3)))
 

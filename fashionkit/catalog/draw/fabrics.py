@@ -124,14 +124,14 @@ def _bars(side: int, period: float, width: float, level: int) -> Image.Image:
 
 
 def _checked(side: int, unit: float) -> Image.Image:
-    bars = np.asarray(_bars(side, 7.6 * unit, 3.1 * unit, 125), dtype=np.uint16)
+    bars = np.asarray(_bars(side, 8 * unit, 2.6 * unit, 140), dtype=np.uint16)
     return Image.fromarray(np.minimum(bars + bars.T, 255).astype(np.uint8))
 
 
 def _dotted(side: int, unit: float) -> Image.Image:
     mask = Image.new("L", (side, side))
     draw = ImageDraw.Draw(mask)
-    step, radius = 7 * unit, 1.75 * unit
+    step, radius = 7.8 * unit, 1.75 * unit
     for row in range(math.ceil(side / step * 2) + 1):
         for column in range(math.ceil(side / step) + 1):
             x, y = (column + 0.5 * (row % 2)) * step, row * step / 2 * 1.1
@@ -189,7 +189,7 @@ def pattern_masks(pattern: str, side: int, unit: float) -> tuple[Image.Image, ..
         unit: pixels of one figure unit.
     """
     if pattern == "striped":
-        return (_bars(side, 7 * unit, 2.9 * unit, 255),)
+        return (_bars(side, 7.2 * unit, 2.6 * unit, 255),)
     if pattern == "checked":
         return (_checked(side, unit),)
     if pattern == "dotted":

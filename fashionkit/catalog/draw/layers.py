@@ -36,6 +36,8 @@ def _tailor(wear: Wear) -> None:
         _without(wear, "metal_buckle", "bow", "logo")  # there is no front left to bear them
     if "fringe" in wear.details:
         _without(wear, "lace_trim")  # both hang from the hem
+    if wear.slot == "outer" and wear.get("garment_length") == "midi":
+        _without(wear, "fringe")  # it would hide the rest of the legs
     if wear.category == "jeans" and wear.get("fit") == "loose" and wear.get("garment_length") == "midi":
         wear.values["garment_length"] = "ankle"
 

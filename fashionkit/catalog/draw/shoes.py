@@ -72,10 +72,10 @@ def _sneaker(foot: _Foot, fabric: Fabric) -> None:
     ]
     foot.shape(smooth(upper, closed=True, steps=3), fabric)
     sole = (255, 255, 255) if brightness(fabric.base) < 225 else (198, 202, 210)
-    foot.shape([(-6.0, g - 2.6), (15.2, g - 2.8), (15.4, g), (-6.0, g)], sole, shade=0)
+    foot.shape([(-6.0, g - 2.0), (15.2, g - 2.2), (15.4, g), (-6.0, g)], sole, shade=0)
     lace = contrast(fabric.base)
-    for k in range(3):
-        u = 5.0 + k * 2.2
+    for k in range(2):
+        u = 5.4 + k * 2.6
         foot.stroke([(u, g - 8.4 + k * 1.3), (u + 1.6, g - 5.6 + k * 0.8)], lace, 0.9)
 
 
@@ -92,7 +92,7 @@ def _loafer(foot: _Foot, fabric: Fabric) -> None:
         (9.2, g - 0.8),
         (6.2, g - 0.8 - foot.lift * 0.2),
     ]
-    foot.shape(band, lighter(fabric.base, 0.34) if brightness(fabric.base) < 170 else darker(fabric.base, 0.3), shade=0)
+    foot.shape(band, lighter(fabric.base, 0.34) if brightness(fabric.base) < 170 else darker(fabric.base, 0.17), shade=0)
     foot.stroke([(10.6, g - 5.0), (12.2, g - 2.8), (14.4, g - 2.4)], fabric.line, 0.6)
     foot.heel(darker(fabric.base, 0.3), slender=False)
     foot.stroke(

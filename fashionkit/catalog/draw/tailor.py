@@ -143,13 +143,14 @@ def open_panels(body: Body, half: Half, hem: float, neckline: str, gap: float) -
     return panels[0], panels[1]
 
 
-def sleeve(body: Body, side: int, wear: Wear, extra: float = 0.0) -> tuple[Points, Points, float]:
+def sleeve(body: Body, side: int, wear: Wear, fit: str, extra: float = 0.0) -> tuple[Points, Points, float]:
     """Returns a sleeve's outline, its cuff (two points across) and its angle from the vertical.
 
-    Off-shoulder sleeves begin below the shoulder; `extra` widens sleeves of outer layers.
+    Off-shoulder sleeves begin below the shoulder; `extra` widens sleeves of outer layers. `fit` is the garment's, but
+    slim under another sleeve.
     """
     bones = body.arms[(side + 1) // 2]
-    share, fit = SLEEVE_SHARE[wear.get("sleeve_length")], wear.get("fit")
+    share = SLEEVE_SHARE[wear.get("sleeve_length")]
     eases = tuple(e + extra for e in _SLEEVE_EASE[fit])
     if wear.get("neckline") == "off_shoulder":
         bones = np.concatenate([[bones[0] + (bones[1] - bones[0]) * 0.2], bones[1:]])

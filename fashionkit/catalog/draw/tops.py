@@ -54,7 +54,7 @@ def draw_upper(fig: Figure, wear: Wear) -> None:
         body, half, hem, "crew" if neckline == "round" and "outer" in fig.plan else neckline, sleeved=sleeved
     )
     with canvas.item(ITEM_NUMBER[wear.slot]):
-        canvas.shape(piece.outline, fabric, block=below(79 if wear.slot == "full" else 40 + 0.62 * (hem - 40)))
+        canvas.shape(piece.outline, fabric, block=below(40 + (0.7 if wear.slot == "full" else 0.62) * (wear.hem - 40)))
         _folds(fig, half, hem, wear.get("fit"))
         if wear.category == "dress" and wear.get("fit") != "loose":
             waist = [(body.centre(77) - half(77), 77), (body.centre(77), 78.5), (body.centre(77) + half(77), 77)]
@@ -200,9 +200,10 @@ def draw_sleeves(fig: Figure, wear: Wear) -> None:
     fabric, canvas = fig.fabrics[wear.slot], fig.canvas
     extra = OUTER_EXTRA if wear.slot == "outer" else 0.0
     shown = fig.shown(wear)
+    fit = wear.get("fit") if wear.slot == "outer" or "outer" not in fig.plan else "slim"
     with canvas.item(ITEM_NUMBER[wear.slot]):
         for side in (-1, 1):
-            outline, cuff, angle = sleeve(fig.body, side, wear, extra)
+            outline, cuff, angle = sleeve(fig.body, side, wear, fit, extra)
             canvas.shape(outline, fabric, angle=angle)
             elbow = fig.body.arms[(side + 1) // 2, 1]
             if wear.get("sleeve_length") == "long":
@@ -245,7 +246,7 @@ def draw_outer(fig: Figure, wear: Wear) -> None:
     """Draws the front of the outer layer, closed or open, without sleeves."""
     fabric, canvas, body = fig.fabrics["outer"], fig.canvas, fig.body
     half, hem = outer_half(fig, wear), wear.hem + 3
-    block = below(40 + 0.64 * (hem - 40))
+    block = below(40 + 0.68 * (hem - 40))
     with canvas.item(ITEM_NUMBER["outer"]):
         if wear.closed:
             style = _opening(fig, wear)
@@ -255,7 +256,7 @@ def draw_outer(fig: Figure, wear: Wear) -> None:
             _close(fig, wear, fabric, half, hem, {"lapel": 64.0, "v_neck": 58.0}.get(style, 54.5))
             pieces: tuple[Cut, ...] = (piece,)
         else:
-            gap = {"slim": 9.2, "regular": 10.2, "loose": 11.4}[wear.get("fit")]
+            gap = {"slim": 9.8, "regular": 10.8, "loose": 12.0}[wear.get("fit")]
             gap += 2.8 if "scarf" in fig.plan or "tie" in fig.plan else 0.0  # they cover part of what shows between
             pieces = open_panels(body, half, hem, wear.get("neckline"), gap)
             for piece in pieces:
