@@ -131,7 +131,7 @@ class Judge:
             answer = self._refuse(
                 refused, "a clause changes nothing", answer, degenerate(self.s, c.batch, t.program, answer)
             )
-        if t.leak:
+        if t.leak and t.balance != "binary" and t.family not in ("N1", "B5"):  # yes and no stand in no question
             answer = self._refuse(refused, "the question holds the answer", answer, self._leaks(unit, t, c, answer))
         split, held = self._split(t, c, answer)
         answer = self._refuse(refused, "composition held out for the test", answer, held & (split < 2))
@@ -178,9 +178,11 @@ class Judge:
             if "same" in t.program.functions():
                 number = next(iter(c.batch.attributes.values()))
                 values += [s.value[c.row, number], s.value[c.row2, number]]
+            ever = s.held_out.any(0)
+            few = np.flatnonzero(np.any([ever[value] for value in values], axis=0)) if values else np.empty(0, np.int64)
             for value in values:
                 for context in contexts:
-                    held |= s.held_out[context, value]
+                    held[few] |= s.held_out[context[few], value[few]]
         return split, held
 
     def _hardness(self, unit: Unit, t: Template, c: Candidates, answer: Array) -> tuple[Array, Array]:

@@ -73,14 +73,8 @@ class Drawer:
             at: (n,) uint64 random numbers.
             draws: How many, spread evenly over the row.
         """
-        code = context.astype(np.int64) << 16 | own
-        row = np.minimum(np.searchsorted(self.codes, code), len(self.codes) - 1)
-        base = row * GUIDE
-        first = (at & np.uint64(GUIDE - 1)).astype(np.int64)
-        flat = self.guide.reshape(-1)
-        result = np.empty((draws, len(own)), np.uint16)
-        for j in range(draws):
-            result[j] = flat[base + ((first + j * GUIDE // draws) & (GUIDE - 1))]
+        row, known = self._rows(context, own)
+        result = np.stack([self._at(row, at, j, draws) for j in range(draws)])
         # A row lists equal ids side by side, so an id drawn twice is drawn in neighbouring draws, the last and the
         # first of which are neighbours too.
         again = np.zeros(result.shape, bool)
@@ -88,8 +82,22 @@ class Drawer:
         wrapped = result == result[0]
         again[1:] |= wrapped[1:]
         result[again] = NONE
-        result[:, self.codes[row] != code] = NONE
+        result[:, ~known] = NONE
         return result
+
+    def draw_one(self, context: Array, own: Array, at: Array, number: int, draws: int) -> Array:
+        """(n,) ids of draw `number` of `draws` of rows for which `draw` gave one there."""
+        return self._at(self._rows(context, own)[0], at, number, draws)
+
+    def _rows(self, context: Array, own: Array) -> tuple[Array, Array]:
+        code = context.astype(np.int64) << 16 | own
+        row = np.minimum(np.searchsorted(self.codes, code), len(self.codes) - 1)
+        return row, self.codes[row] == code
+
+    def _at(self, row: Array, at: Array, number: int, draws: int) -> Array:
+        first = (at & np.uint64(GUIDE - 1)).astype(np.int64)
+        ids: Array = self.guide.reshape(-1)[row * GUIDE + ((first + number * GUIDE // draws) & (GUIDE - 1))]
+        return ids
 
 
 def lab(rgb: tuple[int, int, int]) -> Array:

@@ -221,8 +221,14 @@ class _Reader:
         default: str | None = None,
     ) -> str:
         value = raw.get(key, default)
-        if not isinstance(value, str) or (allowed is not None and value not in allowed):
+        if not isinstance(value, str) or not value or (allowed is not None and value not in allowed):
             raise self.fail(f"`{key}` is missing or not one of the known words", *at, key, found=value, allowed=allowed)
+        return value
+
+    def _flag(self, raw: dict[str, Any], key: str, at: tuple[str | int, ...], default: bool) -> bool:
+        value = raw.get(key, default)
+        if not isinstance(value, bool):
+            raise self.fail(f"`{key}` must be true or false", *at, key, found=value)
         return value
 
     def _words(self, raw: dict[str, Any], key: str, at: tuple[str | int, ...], default: list[str]) -> tuple[str, ...]:
@@ -275,7 +281,7 @@ class _Reader:
             share=self._number(raw, "share", at, 0.25, 0.0, 1.0),
             weight=self._number(raw, "weight", at, 1.0, 0.0, 1000.0),
             min_items=int(self._number(raw, "min_items", at, 1, 0, 32)),
-            leak=raw.get("leak", True) is True,
+            leak=self._flag(raw, "leak", at, True),
             entails=self._entails(raw.get("entails", []), kinds, (*at, "entails")),
             line=self.lines.of(*at),
         )
@@ -294,7 +300,8 @@ class _Reader:
             role = self._word(entry, kind, (*at, name), None if kind == "attribute" else ("own", "other", "either"))
             item = int(self._number(entry, "item", (*at, name), 1, 1, 2))
             level = self._word(entry, "level", (*at, name), LEVELS) if "level" in entry else None
-            slots.append(SlotSpec(name, kind, role, entry.get("of"), item, level))
+            source = self._word(entry, "of", (*at, name), None) if "of" in entry else None
+            slots.append(SlotSpec(name, kind, role, source, item, level))
         implied = {s.of for s in slots if s.kind == "value"}
         if sum(s.name not in implied for s in slots) > MAX_SLOTS:
             raise self.fail(f"at most {MAX_SLOTS} slots", *at)
@@ -318,7 +325,7 @@ class _Reader:
             held_out = False
             if isinstance(entry, dict):
                 self._keys(entry, {"text", "held_out"}, *at, number)
-                held_out, entry = entry.get("held_out") is True, entry.get("text")
+                held_out, entry = self._flag(entry, "held_out", (*at, number), False), entry.get("text")
             if not isinstance(entry, str) or not entry.strip():
                 raise self.fail("a paraphrase is a line of text", *at, number, found=entry)
             found.append(Paraphrase(entry, self._parts(entry, kinds, (*at, number)), held_out))
@@ -360,8 +367,9 @@ class _Reader:
         for number, entry in enumerate(raw if isinstance(raw, list) else [raw]):
             self._keys(entry, {"template", "slots", "answer"}, *at, number)
             slots = entry.get("slots", {})
+            self._keys(slots, set(slots) if isinstance(slots, dict) else set(), *at, number, "slots")
             for key, source in slots.items():
-                if source != "answer" and source not in kinds:
+                if not isinstance(source, str) or source not in {"answer", *kinds}:
                     raise self.fail(
                         "an entailment takes a slot or `answer`",
                         *at,

@@ -130,9 +130,10 @@ def count_unit(context: Context, number: int, folder: Path, name: str = "count")
     per_image = np.zeros(len(context.scenes.image_ids), np.int32) if budgeted else None
     for lo, hi in context.blocks:
         c = context.proposer.propose(unit, lo, hi)
-        judged = context.judge.judge(unit, c)
+        judged = context.judge.judge(unit, c, with_difficulty=not moments.n)
         context.within_budget(number, c, judged)
-        moments.add(judged)
+        if not moments.n:  # the first block that has any is sample enough for a mean and a deviation
+            moments.add(judged)
         refused.update(judged.refused)
         proposed += len(c.batch)
         codes = context.judge.codes(unit, layout, c, judged)[judged.answer != NONE]
@@ -323,9 +324,8 @@ def select_unit(context: Context, number: int, folder: Path, cells: Cells, momen
     """Marks the candidates to keep: in each (cell, split, side) those with the lowest keys. Stores one bit each."""
     unit = context.units[number]
     layout = context.judge.layout(unit)
-    keys, places, sizes, splits = [], [], [], []
-    offset = 0
-    for lo, hi in context.blocks:
+    keys, places, blocks, splits = [], [], [], []
+    for block, (lo, hi) in enumerate(context.blocks):
         c = context.proposer.propose(unit, lo, hi)
         judged = context.judge.judge(unit, c)
         context.within_budget(number, c, judged)
@@ -337,16 +337,12 @@ def select_unit(context: Context, number: int, folder: Path, cells: Cells, momen
         steps = context.judge.difficulty(unit, few, _only(judged, valid), moments)
         race = (context.judge.race(few, steps) * 2.0**KEY_BITS).astype(np.uint64)
         keys.append(place[valid].astype(np.uint64) << np.uint64(KEY_BITS) | race)
-        places.append(valid + offset)
+        places.append(few.place)
         splits.append(judged.split[valid])
-        sizes.append(len(c.batch))
-        offset += len(c.batch)
+        blocks.append(np.full(len(valid), block, np.int32))
     accepted = _lowest(np.concatenate(keys), cells.keep)
-    bits = np.zeros(offset, bool)
-    bits[np.concatenate(places)[accepted]] = True
-    _store_selection(
-        context, folder, number, bits, sizes, np.concatenate(splits)[accepted], np.concatenate(places)[accepted]
-    )
+    blocks_kept, splits_kept = np.concatenate(blocks)[accepted], np.concatenate(splits)[accepted]
+    _store_selection(context, folder, number, np.concatenate(places)[accepted], blocks_kept, splits_kept)
     return number
 
 
@@ -367,23 +363,25 @@ def _lowest(keys: Array, keep: Array) -> Array:
     return accepted
 
 
-def _store_selection(
-    context: Context, folder: Path, number: int, bits: Array, sizes: list[int], split: Array, place: Array
-) -> None:
-    ends = np.cumsum(sizes)
-    block = np.searchsorted(ends, place, side="right")
-    table = np.zeros((len(sizes), len(SPLIT_NAMES)), np.int64)
-    np.add.at(table, (block, split), 1)
-    packed = [np.packbits(bits[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
-    rows = {"bits": [p.tobytes() for p in packed], "size": sizes, "kept": table.tolist()}
+def _store_selection(context: Context, folder: Path, number: int, place: Array, block: Array, split: Array) -> None:
+    """A row group for each block: one bit for each place, and how many of those kept fall to each split."""
+    many = len(context.blocks)
+    kept = np.zeros((many, len(SPLIT_NAMES)), np.int64)
+    np.add.at(kept, (block, split), 1)
+    parts = np.searchsorted(block, np.arange(many + 1))
+    bits = []
+    for lo, hi in zip(parts[:-1], parts[1:], strict=True):
+        flags = np.zeros(int(place[lo:hi].max(initial=-1)) + 1, bool)
+        flags[place[lo:hi]] = True
+        bits.append(np.packbits(flags).tobytes())
+    rows = {"bits": bits, "kept": kept.tolist()}
     write_table(folder / f"select-{number:05d}.parquet", pa.table(rows), sync=False, row_group_size=1)
 
 
-def read_selection(folder: Path, number: int, block: int) -> tuple[Array, list[int]]:
-    """(size,) bool of one block's candidates, and how many are kept by split."""
-    row = pq.ParquetFile(folder / f"select-{number:05d}.parquet").read_row_group(block).to_pylist()[0]
-    bits = np.unpackbits(np.frombuffer(row["bits"], np.uint8), count=row["size"]).astype(bool)
-    return bits, row["kept"]
+def read_selection(folder: Path, number: int, block: int) -> Array:
+    """(n,) places of the candidates of one block that are kept, ascending."""
+    row = pq.ParquetFile(folder / f"select-{number:05d}.parquet").read_row_group(block, columns=["bits"])["bits"][0]
+    return np.flatnonzero(np.unpackbits(np.frombuffer(row.as_py(), np.uint8)))
 
 
 def kept_by_block(folder: Path, number: int) -> Array:

@@ -44,8 +44,9 @@ class Candidates:
     """Bound questions.
 
     Attributes:
-        batch: Pictures, slots, attributes. row: (n,) first anchor: an item row, or the picture for labels.
+        batch: Pictures, slots, attributes. row: (n,) first anchor: an item row, or the picture for labels; row2: second.
         bits: (n,) uint64 random bits of each. drawn: (n,) bool per drawn slot name.
+        place: (n,) position among all rounds of all anchors, by which `propose` finds it again.
     """
 
     batch: Batch
@@ -53,12 +54,13 @@ class Candidates:
     row2: Array
     bits: Array
     drawn: dict[str, Array]
+    place: Array
 
     def take(self, keep: Array) -> Candidates:
         """The candidates of a mask or index."""
         batch = Batch(self.batch.image[keep], {k: v[keep] for k, v in self.batch.slots.items()}, self.batch.attributes)
         drawn = {k: v[keep] for k, v in self.drawn.items()}
-        return Candidates(batch, self.row[keep], self.row2[keep], self.bits[keep], drawn)
+        return Candidates(batch, self.row[keep], self.row2[keep], self.bits[keep], drawn, self.place[keep])
 
 
 def unit_list(s: Scenes, pack: Pack) -> list[Unit]:
@@ -156,8 +158,8 @@ class Proposer:
             found[name] = flags
         return found
 
-    def propose(self, unit: Unit, lo: int, hi: int) -> Candidates:
-        """Candidates of pictures lo..hi-1."""
+    def propose(self, unit: Unit, lo: int, hi: int, chosen: Array | None = None) -> Candidates:
+        """Candidates of pictures lo..hi-1; only those at the places `chosen` (ascending) where that is given."""
         t = self.pack.templates[unit.template]
         # B5 negates the very questions its partner keeps: same stream, same bits, same order.
         name = t.tie if t.balance == "tied" and t.family == "B5" else t.id
@@ -165,8 +167,9 @@ class Proposer:
         row, row2 = self._anchors(t, lo, hi, key)
         keep = self._eligible(t, unit, row, row2)
         row, row2 = row[keep], row2[keep]
-        base = mix(key, row.astype(np.uint64) << np.uint64(8) | (row2 & 255).astype(np.uint64))
-        return self._bound(t, unit, row, row2, base)
+        if chosen is not None:
+            return self._rebound(t, unit, row, row2, key, chosen)
+        return self._bound(t, unit, row, row2, _base(key, row, row2))
 
     def _variants(self, t: Template) -> list[tuple[str, int, int]]:
         """(mix, number of the draw, level) of each round of proposals."""
@@ -223,27 +226,68 @@ class Proposer:
     def _bound(self, t: Template, unit: Unit, row: Array, row2: Array, base: Array) -> Candidates:
         """Every round's slots side by side as (rounds, anchors), then only those rows that are bound throughout."""
         rounds = self._variants(t)
-        shape = (len(rounds), len(row))
-        attributes = dict(zip((x.name for x in t.attribute_slots), unit.attributes, strict=True))
+        attributes = _attributes(t, unit)
         slots, drawn = {}, {}
-        keep = np.ones(shape, bool)
-        for place, slot in enumerate(x for x in t.slots if x.kind != "attribute"):
+        keep = np.ones((len(rounds), len(row)), bool)
+        for salt, slot in _slots(t):
             at = row if slot.item == 1 else row2
-            ids, taken = self._round_ids(t, slot, attributes, at, again(base, 1000 + place), rounds)
+            ids, taken = self._round_ids(t, slot, attributes, at, again(base, salt), rounds)
             keep &= ids != NONE
             slots[slot.name], drawn[slot.name] = ids.reshape(-1), taken
-        kept = np.flatnonzero(keep)
-        anchor = kept % max(len(row), 1)
-        of_round = kept // max(len(row), 1)
-        slots = {name: ids[kept] for name, ids in slots.items()}
-        for name, attribute in attributes.items():
-            slots[name] = np.full(len(kept), self.s.vocab.attribute[attribute], np.uint16)
+        place = np.flatnonzero(keep)
+        anchor, of_round = place % max(len(row), 1), place // max(len(row), 1)
+        slots = {name: ids[place] for name, ids in slots.items()}
+        drawn = {name: taken[of_round] for name, taken in drawn.items()}
+        found = self._found(t, unit, slots, drawn, row[anchor], row2[anchor], base[anchor], of_round, place)
+        return self._tidied(t, unit, found)
+
+    def _rebound(self, t: Template, unit: Unit, row: Array, row2: Array, key: int, chosen: Array) -> Candidates:
+        """As `_bound`, worked out for the chosen places alone."""
+        rounds = self._variants(t)
+        attributes = _attributes(t, unit)
+        anchor, of_round = chosen % max(len(row), 1), chosen // max(len(row), 1)
         row, row2 = row[anchor], row2[anchor]
-        bits = mix(0x2545F491, base[anchor] + of_round.astype(np.uint64))
+        base = _base(key, row, row2)
+        parts = np.searchsorted(of_round, np.arange(len(rounds) + 1))
+        slots = {slot.name: np.empty(len(chosen), np.uint16) for _, slot in _slots(t)}
+        drawn = {slot.name: np.zeros(len(chosen), bool) for _, slot in _slots(t)}
+        for (mix_, draw, level), lo, hi in zip(rounds, parts[:-1], parts[1:], strict=True):
+            if lo == hi:
+                continue
+            modes = dict(zip((x.name for x in t.drawn_slots), mix_, strict=True))
+            for salt, slot in _slots(t):
+                at = (row if slot.item == 1 else row2)[lo:hi]
+                bits = again(base[lo:hi], salt)
+                own_level = _level(slot, level)
+                if modes.get(slot.name) == "d":
+                    drawer, context, own = self._source(t, slot, attributes, at, own_level > 0)
+                    slots[slot.name][lo:hi] = drawer.draw_one(context, own, bits, draw, self.draws)
+                    drawn[slot.name][lo:hi] = True
+                else:
+                    slots[slot.name][lo:hi] = self._own(t, slot, attributes, at, bits, own_level)
+        found = self._found(t, unit, slots, drawn, row, row2, base, of_round, chosen)
+        if t.balance == "choice":
+            _shuffle_options(t, found)
+        return found
+
+    def _found(
+        self,
+        t: Template,
+        unit: Unit,
+        slots: dict[str, Array],
+        drawn: dict[str, Array],
+        row: Array,
+        row2: Array,
+        base: Array,
+        of_round: Array,
+        place: Array,
+    ) -> Candidates:
+        for name, attribute in _attributes(t, unit).items():
+            slots[name] = np.full(len(place), self.s.vocab.attribute[attribute], np.uint16)
         image = row if t.anchor == "image" else self.s.image[row]
         batch = Batch(image.astype(np.int32), slots, self._positions(t, unit))
-        found = Candidates(batch, row, row2, bits, {name: taken[of_round] for name, taken in drawn.items()})
-        return self._tidied(t, unit, found)
+        bits = mix(0x2545F491, base + of_round.astype(np.uint64))
+        return Candidates(batch, row, row2, bits, drawn, place)
 
     def _round_ids(
         self,
@@ -261,7 +305,7 @@ class Proposer:
         own: dict[int, Array] = {}
         drawn: dict[bool, Array] = {}
         for number, (_, draw, level) in enumerate(rounds):
-            level = {"leaf": 0, "group": 1, "root": ROOT, None: level}[slot.level]
+            level = _level(slot, level)
             if taken[number]:
                 group = slot.kind == "category" and level > 0
                 if group not in drawn:
@@ -295,12 +339,19 @@ class Proposer:
         self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, salt: Array, group: bool
     ) -> Array:
         """(draws, anchors) ids that are drawn instead, 0 where nothing new can be."""
+        drawer, context, own = self._source(t, slot, attributes, at, group)
+        return drawer.draw(context, own, salt, self.draws)
+
+    def _source(
+        self, t: Template, slot: SlotSpec, attributes: dict[str, str], at: Array, group: bool
+    ) -> tuple[Drawer, Array, Array]:
+        """What a slot's negatives are drawn from: the drawer, and each anchor's context and own id."""
         if slot.kind == "category":
             leaf = self.s.leaf[at]
-            return self.drawers["group" if group else "category"].draw(leaf, leaf, salt, self.draws)
+            return self.drawers["group" if group else "category"], leaf, leaf
         name = attributes[str(slot.of)]
         context = np.full(len(at), LOOK, np.uint16) if t.anchor == "image" else self.s.leaf[at]
-        return self.drawers[name].draw(context, self._values(t, name, at), salt, self.draws)
+        return self.drawers[name], context, self._values(t, name, at)
 
     def _values(self, t: Template, name: str, at: Array) -> Array:
         if t.anchor == "image":
@@ -314,9 +365,28 @@ class Proposer:
         keep = np.ones(len(found.batch), bool)
         if t.family == "N1" and unit.attributes:
             keep = self.applies[unit.attributes[-1]][found.batch.slots["cat"]]
+        if t.anchor == "pair":  # "a hat or a hat", "an accessory and a belt" are no questions
+            keep &= ~self.s.compatible[found.batch.slots["cat"], found.batch.slots["cat2"]]
         if t.program.functions() & {"exist", "count"} or t.family == "N1" or t.anchor == "pair":
             keep &= _first(found, t)
         return found if keep.all() else found.take(keep)
+
+
+def _attributes(t: Template, unit: Unit) -> dict[str, str]:
+    return dict(zip((x.name for x in t.attribute_slots), unit.attributes, strict=True))
+
+
+def _slots(t: Template) -> list[tuple[int, SlotSpec]]:
+    """Slots that are not attributes, each with the number of its random draw."""
+    return list(enumerate((x for x in t.slots if x.kind != "attribute"), start=1000))
+
+
+def _level(slot: SlotSpec, level: int) -> int:
+    return {"leaf": 0, "group": 1, "root": ROOT, None: level}[slot.level]
+
+
+def _base(key: int, row: Array, row2: Array) -> Array:
+    return mix(key, row.astype(np.uint64) << np.uint64(8) | (row2 & 255).astype(np.uint64))
 
 
 def option_slots(t: Template) -> tuple[str, str]:

@@ -54,12 +54,10 @@ def block_columns(context: Context, folder: Path, moments: list[Moments], block:
     lo, hi = context.blocks[block]
     parts: list[dict[str, Array]] = []
     for number, unit in enumerate(context.units):
-        bits, kept = read_selection(folder, number, block)
-        if not sum(kept):
+        chosen = read_selection(folder, number, block)
+        if not len(chosen):
             continue
-        c = context.proposer.propose(unit, lo, hi)
-        assert len(c.batch) == len(bits), "a unit proposed other candidates than before"
-        c = c.take(bits)
+        c = context.proposer.propose(unit, lo, hi, chosen)
         judged = context.judge.judge(unit, c)
         assert (judged.answer != NONE).all()
         steps = context.judge.difficulty(unit, c, judged, moments[number])

@@ -1,7 +1,7 @@
 """Small made-up catalogues for the question generator, and question sets made from them once a session.
 
-    ONTOLOGY ──► outfits (closed world: every garment is listed)   ──► core pack ──► question set
-            └──► products (one product a picture, nothing else known) ──► core pack ──► question set
+ONTOLOGY ──► outfits (closed world: every garment is listed)   ──► core pack ──► question set
+        └──► products (one product a picture, nothing else known) ──► core pack ──► question set
 """
 
 from __future__ import annotations
@@ -108,7 +108,15 @@ attributes:
     values: {old: {}, new: {}}
 """
 OPEN, HIDDEN, MISSING = "unknown", "not_visible", "absent"
-WORN = [("shirt", "blouse", "uniform"), ("trousers", "jeans", "skirt"), ("shoes", "boots"), ("coat", "anorak"), ("hat",), ("bag",), ("umbrella",)]
+WORN = [
+    ("shirt", "blouse", "uniform"),
+    ("trousers", "jeans", "skirt"),
+    ("shoes", "boots"),
+    ("coat", "anorak"),
+    ("hat",),
+    ("bag",),
+    ("umbrella",),
+]
 
 
 @dataclass
@@ -152,17 +160,40 @@ def make_catalog(
         for number, item in enumerate(picture.items):
             key = f"{picture.image_id}/{number}"
             region = item.region or known.region_of(item.category)
-            items.append({"item_id": key, "image_id": picture.image_id, "category": item.category, "region": region, "area": item.area})
+            items.append(
+                {
+                    "item_id": key,
+                    "image_id": picture.image_id,
+                    "category": item.category,
+                    "region": region,
+                    "area": item.area,
+                }
+            )
             for name, said in item.values.items():
                 state = said if said in (OPEN, HIDDEN, MISSING) else "present"
                 values = [] if state != "present" else [said] if isinstance(said, str) else said
-                attributes.append({"item_id": key, "attribute": name, "state": state, "values": values, "complete": item.complete})
+                attributes.append(
+                    {"item_id": key, "attribute": name, "state": state, "values": values, "complete": item.complete}
+                )
         for name, value in (picture.labels or {}).items():
             labels.append({"image_id": picture.image_id, "label": name, "state": "present", "values": [value]})
-    images = [{"image_id": p.image_id, "path": (paths or {}).get(p.image_id), "bytes": (pixels or {}).get(p.image_id)} for p in pictures]
-    splits = [{"image_id": p.image_id, "split_group": n if p.group is None else p.group, "split": p.split} for n, p in enumerate(pictures)]
+    images = [
+        {"image_id": p.image_id, "path": (paths or {}).get(p.image_id), "bytes": (pixels or {}).get(p.image_id)}
+        for p in pictures
+    ]
+    splits = [
+        {"image_id": p.image_id, "split_group": n if p.group is None else p.group, "split": p.split}
+        for n, p in enumerate(pictures)
+    ]
     held = [dict(zip(("category", "attribute", "value"), c, strict=True)) for c in compositions]
-    tables = {"images": images, "items": items, "attributes": attributes, "labels": labels, "splits": splits, "compositions": held}
+    tables = {
+        "images": images,
+        "items": items,
+        "attributes": attributes,
+        "labels": labels,
+        "splits": splits,
+        "compositions": held,
+    }
     for name, rows in tables.items():
         write_rows(folder, name, 0, rows)
     write_manifest(folder, Manifest("catalog", 1, counts={"images": len(images)}))
@@ -182,7 +213,12 @@ def random_item(rng: np.random.Generator, category: str, onto: Ontology) -> Item
             values[name] = [str(k) for k in rng.choice(keys, many, replace=False)]
         elif state != "row missing":
             values[name] = str(state)
-    return Item(category, values, area=None if rng.random() < 0.1 else float(rng.uniform(0.01, 0.5)), complete=bool(rng.random() < 0.7))
+    return Item(
+        category,
+        values,
+        area=None if rng.random() < 0.1 else float(rng.uniform(0.01, 0.5)),
+        complete=bool(rng.random() < 0.7),
+    )
 
 
 def random_pictures(folder: Path, count: int, seed: int, one: bool) -> list[Picture]:
@@ -196,7 +232,11 @@ def random_pictures(folder: Path, count: int, seed: int, one: bool) -> list[Pict
         kinds = [str(rng.choice(kinds))] if one else kinds
         group = number // 2
         split = ("train", "train", "train", "test", "test", "val")[group % 6]
-        labels = {"style": str(rng.choice(["casual", "formal", "elegant", "sporty"])), "year": "old"} if rng.random() < 0.9 else None
+        labels = (
+            {"style": str(rng.choice(["casual", "formal", "elegant", "sporty"])), "year": "old"}
+            if rng.random() < 0.9
+            else None
+        )
         pictures.append(Picture(f"p{number:04d}", [random_item(rng, k, onto) for k in kinds], split, group, labels))
     return pictures
 
@@ -254,7 +294,9 @@ def outfits(tmp_path_factory: pytest.TempPathFactory, unsynced: None) -> Path:
 def products(tmp_path_factory: pytest.TempPathFactory, unsynced: None) -> Path:
     """An open-world catalogue of 90 product photos."""
     folder = tmp_path_factory.mktemp("catalogues") / "products"
-    return make_catalog(folder, random_pictures(folder, 90, 4, one=True), scene="product", noun="product", sole_categories=["footwear"])
+    return make_catalog(
+        folder, random_pictures(folder, 90, 4, one=True), scene="product", noun="product", sole_categories=["footwear"]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ documented in `styles.py`; `STYLES` says it in words.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from PIL import Image
 
@@ -78,6 +80,18 @@ def draw_outfit(seed: int, index: int, size: int = 224, *, render: bool = True) 
         fraction = np.count_nonzero(mask) / max(1, canvas.area_alone(ITEM_NUMBER[slot]))
         items.append(DrawnItem(category, REGIONS[category], box_of(mask), mask, fraction, attributes))
     return Outfit(image, items, label, clean)
+
+
+def _outfit_parts(seed: int, index: int) -> dict[str, Counter[str]]:
+    """Returns, for tests, category -> drawn part (a detail, `closure`, `neckline`) -> pixels of it to be seen."""
+    plan, _, _, rng = _draw(seed, index)
+    _, canvas = _render(plan, Dice(rng.random(_SCENE_UNIFORMS).tolist()), 224, marks=True)
+    pixels = canvas.mark_pixels()
+    parts = {}
+    for slot, (category, _attributes) in seen(plan).items():
+        own = {name: count for (number, name), count in pixels.items() if number == ITEM_NUMBER[slot]}
+        parts[category] = Counter(own)
+    return parts
 
 
 def contact_sheet(seed: int, n: int, size: int, columns: int) -> Image.Image:

@@ -12,6 +12,7 @@ keeps
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -60,7 +61,7 @@ class Canvas:
         self.ids = Image.new("L", (self.side, self.side))
         self.alone: dict[int, Image.Image] = {}
         self.marks = Image.new("L", (self.side, self.side)) if marks else None
-        self.mark_names: list[str] = [""]
+        self.mark_names: list[tuple[int, str]] = [(0, "")]
         self._pens = ImageDraw.Draw(self.image), ImageDraw.Draw(self.shade), ImageDraw.Draw(self.ids)
         self._mark_pen = ImageDraw.Draw(self.marks) if self.marks is not None else None
         self._item = 0
@@ -81,7 +82,7 @@ class Canvas:
         if self.marks is None:
             yield
             return
-        self.mark_names.append(f"{self._item}:{name}")
+        self.mark_names.append((self._item, name))
         before, self._mark = self._mark, len(self.mark_names) - 1
         yield
         self._mark = before
@@ -223,6 +224,14 @@ class Canvas:
     def owners(self) -> np.ndarray:
         """Returns the number of the item on top of each pixel: uint8, (size, size)."""
         return np.asarray(self.ids)[1::OVERSAMPLE, 1::OVERSAMPLE]
+
+    def mark_pixels(self) -> Counter[tuple[int, str]]:
+        """Returns (item, part) -> its visible pixels, if marks were kept."""
+        assert self.marks is not None and len(self.mark_names) < 256
+        counts: Counter[tuple[int, str]] = Counter()
+        for number, pixels in enumerate(np.bincount(np.asarray(self.marks)[1::OVERSAMPLE, 1::OVERSAMPLE].ravel())):
+            counts[self.mark_names[number]] += int(pixels)
+        return counts
 
     def area_alone(self, number: int) -> int:
         """Returns how many pixels item `number` would have if nothing covered it."""

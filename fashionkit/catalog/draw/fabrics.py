@@ -124,7 +124,7 @@ def _bars(side: int, period: float, width: float, level: int) -> Image.Image:
 
 
 def _checked(side: int, unit: float) -> Image.Image:
-    bars = np.asarray(_bars(side, 8 * unit, 2.6 * unit, 140), dtype=np.uint16)
+    bars = np.asarray(_bars(side, 8 * unit, 2.3 * unit, 145), dtype=np.uint16)
     return Image.fromarray(np.minimum(bars + bars.T, 255).astype(np.uint8))
 
 

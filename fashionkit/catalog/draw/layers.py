@@ -36,6 +36,8 @@ def _tailor(wear: Wear) -> None:
         _without(wear, "metal_buckle", "bow", "logo")  # there is no front left to bear them
     if "fringe" in wear.details:
         _without(wear, "lace_trim")  # both hang from the hem
+    if wear.get("garment_length") == "cropped" and wear.get("closure"):
+        _without(wear, "bow")  # it would hide most of the front
     if wear.slot == "outer" and wear.get("garment_length") == "midi":
         _without(wear, "fringe")  # it would hide the rest of the legs
     if wear.category == "jeans" and wear.get("fit") == "loose" and wear.get("garment_length") == "midi":
@@ -89,6 +91,8 @@ def _small_things(plan: Plan) -> None:
         loose_end = top is not None and not top.tucked and top.get("garment_length") != "cropped"
         if shut or loose_end:
             del plan["belt"]
+    if top is not None and top.tucked and "lace_trim" in top.details:
+        _without(top, "bow")  # tucked in, the lace is at the neck
     if "scarf" in plan:
         for slot in ("top", "outer", "full"):
             if slot in plan:
@@ -118,6 +122,8 @@ def fit_together(dice: Dice, plan: Plan) -> None:
     free = outer is None or outer.hem <= HEM["hip"]
     if shoes.category == "boots" and free and legs is not None and legs.category not in ("skirt", "dress"):
         legs.tucked = legs.get("fit") == "slim" and legs.get("garment_length") != "floor"
+        if legs.tucked:
+            _without(legs, "fringe", "lace_trim")  # the hem is in the boots
 
 
 def settle(plan: Plan) -> None:
@@ -161,6 +167,8 @@ def _settle_bottom(bottom: Wear, top: Wear | None, outer: Wear | None) -> None:
     if top is not None and not top.tucked and top.hem > WAIST_LINE:
         bottom.hidden.update(("closure", "details"))
         bottom.fraction = 0.85
+    if outer is not None and outer.closed and "fringe" in outer.details and bottom.category != "skirt":
+        bottom.hidden.add("closure")
     if outer is None or outer.hem <= WAIST_LINE:
         return
     bottom.hidden.add("details")

@@ -142,7 +142,7 @@ def _draw_arms_and_over(fig: Figure, upper: Wear | None, outer: Wear | None) -> 
         with canvas.item(ITEM_NUMBER[upper.slot]):
             tops.draw_hood(fig, fig.fabrics[upper.slot], body.centre(40))
     for side in (-1, 1):
-        bodies.draw_hand(canvas, body, side)
+        bodies.draw_arm(canvas, body, side, 0.5)  # below a sleeve that ends at the elbow
     tops.draw_sleeves(fig, outer)
     if "bag" in plan and plan["bag"].category == "backpack":
         extras.draw_backpack_straps(fig)

@@ -81,33 +81,20 @@ def _sneaker(foot: _Foot, fabric: Fabric) -> None:
 
 def _loafer(foot: _Foot, fabric: Fabric) -> None:
     g = foot.g
-    low = g - foot.lift
-    upper = [(-4.9, low - 6.2), (-5.5, low - 2), (-5.2, low), (4, g - foot.lift * 0.5), (9, g), (14.2, g),
-             (15, g - 2.6),
-             (11.5, g - 5.2), (5.6, g - 7.4 - foot.lift * 0.25), (2.6, low - 3.6), (-2, low - 4.6)]  # fmt: skip
+    upper = [(-4.9, g - 6.2), (-5.5, g - 2), (-5.2, g), (4, g), (9, g), (14.2, g), (15, g - 2.6), (11.5, g - 5.2),
+             (5.6, g - 7.4), (2.6, g - 3.6), (-2, g - 4.6)]  # fmt: skip
     foot.shape(smooth(upper, closed=True, steps=3), fabric)
-    band = [
-        (4.6, g - 7.4 - foot.lift * 0.3),
-        (7.4, g - 6.6 - foot.lift * 0.15),
-        (9.2, g - 0.8),
-        (6.2, g - 0.8 - foot.lift * 0.2),
-    ]
-    foot.shape(band, lighter(fabric.base, 0.34) if brightness(fabric.base) < 170 else darker(fabric.base, 0.17), shade=0)
+    saddle = lighter(fabric.base, 0.34) if brightness(fabric.base) < 170 else darker(fabric.base, 0.14)
+    foot.shape([(4.6, g - 7.4), (7.4, g - 6.6), (9.2, g - 0.8), (6.2, g - 0.8)], saddle, shade=0)
     foot.stroke([(10.6, g - 5.0), (12.2, g - 2.8), (14.4, g - 2.4)], fabric.line, 0.6)
-    foot.heel(darker(fabric.base, 0.3), slender=False)
-    foot.stroke(
-        [(-5.4, g - 0.6), (15, g - 0.6)] if foot.lift < 1 else [(6, g - 0.5), (15, g - 0.5)],
-        darker(fabric.base, 0.5),
-        1.3,
-    )
+    foot.stroke([(-5.4, g - 0.4), (15, g - 0.4)], darker(fabric.base, 0.5), 0.9)
 
 
 def _pump(foot: _Foot, fabric: Fabric) -> None:
     g = foot.g
     low = g - foot.lift
     upper = [(-4.6, low - 7.4), (-5.8, low - 3.4), (-5.2, low - 0.6), (2.6, g - foot.lift * 0.55), (8, g - 0.2),
-             (15.6, g),
-             (15.8, g - 1.8), (11, g - 4.6), (7.2, g - 4.9), (4.4, g - 2.4 - foot.lift * 0.45),
+             (15.6, g), (15.8, g - 1.8), (11, g - 4.6), (7.2, g - 4.9), (4.4, g - 2.4 - foot.lift * 0.45),
              (-1.6, low - 2.6)]  # fmt: skip
     foot.shape(upper, fabric)
     foot.heel(fabric.base, slender=True)

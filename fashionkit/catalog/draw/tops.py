@@ -30,7 +30,7 @@ def bodice_half(fig: Figure, wear: Wear) -> Half:
         return _below_outer(fig, lambda y: half(y) if y <= 77 else skirt(y))
     if wear.tucked or wear.category == "jumpsuit":
         waist = fig.body.half(80) + 1.2
-        return lambda y: half(y) if y < 70 else float(np.interp(y, (70, 82), (half(70), waist)))
+        return _below_outer(fig, lambda y: half(y) if y < 70 else float(np.interp(y, (70, 82), (half(70), waist))))
     return _below_outer(fig, half)
 
 
