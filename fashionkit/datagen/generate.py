@@ -29,20 +29,10 @@ import fashionkit
 from fashionkit import recipes
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.schema import SPLITS
+from fashionkit.datagen.context import Context, phrasings
+from fashionkit.datagen.count import Counted, count_unit, kept_by_block, read_count, select_unit, write_json
 from fashionkit.datagen.judge import SPLIT_NAMES
 from fashionkit.datagen.packs import Pack, load_packs
-from fashionkit.datagen.plan import (
-    Context,
-    Counted,
-    Solved,
-    count_unit,
-    kept_by_block,
-    phrasings,
-    read_count,
-    select_unit,
-    solve,
-    write_json,
-)
 from fashionkit.datagen.samples import (
     PARAPHRASE,
     SAMPLE_SPLITS,
@@ -52,6 +42,7 @@ from fashionkit.datagen.samples import (
     stored_slots,
 )
 from fashionkit.datagen.scene import load_scenes
+from fashionkit.datagen.solve import Solved, set_budgets, solve
 from fashionkit.datagen.spec import RunSpec
 from fashionkit.engine import run_shards
 from fashionkit.tables import (
@@ -75,11 +66,13 @@ class Job:
 
     Attributes:
         context: Catalogue, packs, settings. folder: Where the work files lie. solved: Once counting is done.
+        counts: Name of the counts that hold: `recount` where pictures have budgets.
     """
 
     context: Context
     folder: Path
     solved: Solved | None = None
+    counts: str = "count"
 
 
 _job: Job | None = None
@@ -151,7 +144,8 @@ def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> R
         raise InputError("the catalogue carries no question family of these packs", file=spec.catalog)
     numbers = list(range(len(job.context.units)))
     counted = _count_all(job, numbers, "count", "counting")
-    if spec.per_image is not None and job.context.limit(folder, counted):
+    if spec.per_image is not None and set_budgets(job.context, folder, counted):
+        job.counts = "recount"
         counted = _count_all(job, numbers, "recount", "counting within the pictures' budgets")
     job.solved = solve(job.context, counted)
     _steps(job, _select, numbers, "select", "selecting")
@@ -245,7 +239,7 @@ def _count(step: tuple[int, str]) -> int:
 def _select(step: tuple[int, str]) -> int:
     job = _current()
     assert job.solved is not None
-    return select_unit(job.context, step[0], job.folder, job.solved.cells[step[0]], job.solved.moments[step[0]])
+    return select_unit(job.context, step[0], job.folder, job.solved.cells[step[0]], job.counts)
 
 
 def _rows_by_block(job: Job, numbers: list[int]) -> Array:

@@ -178,7 +178,7 @@ class Judge:
             if "same" in t.program.functions():
                 number = next(iter(c.batch.attributes.values()))
                 values += [s.value[c.row, number], s.value[c.row2, number]]
-            ever = s.held_out.any(0)
+            ever: Array = np.asarray(s.held_out.any(axis=0))
             few = np.flatnonzero(np.any([ever[value] for value in values], axis=0)) if values else np.empty(0, np.int64)
             for value in values:
                 for context in contexts:
@@ -294,21 +294,21 @@ class Judge:
             code = code * count + (columns[name].astype(np.int64) - base)
         return (code * len(SPLIT_NAMES) + judged.split) * layout.sides + side
 
-    def difficulty(self, unit: Unit, c: Candidates, judged: Judged, moments: Moments) -> Array:
+    def difficulty(self, unit: Unit, row: Array, judged: Judged, moments: Moments) -> Array:
         """(n,) int16 steps of 1/16 in -64..64, from z-scores by the unit's own moments."""
         o = self.options
         z = o.surprisal * (judged.surprisal - moments.mean[0]) / moments.deviation[0]
         z = z + o.confusability * (judged.confusable - moments.mean[1]) / moments.deviation[1]
         if self.pack.templates[unit.template].anchor != "image":
-            z = z + o.smallness * self.s.small[c.row]
+            z = z + o.smallness * self.s.small[row]
         return np.clip(np.rint(z * STEPS), -LIMIT * STEPS, LIMIT * STEPS).astype(np.int16)
 
-    def race(self, c: Candidates, steps: Array) -> Array:
+    def race(self, bits: Array, steps: Array) -> Array:
         """(n,) float64 keys in 0..1; the lowest of a cell are kept (sequential Poisson sampling, Ohlsson 1998).
 
         A uniform number over the sample's weight: heavy (hard) samples tend to come first.
         """
-        u = (c.bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        u = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
         return u / (self.weight[steps + int(LIMIT * STEPS)] * self.options.clip)
 
 

@@ -44,7 +44,7 @@ class Candidates:
     """Bound questions.
 
     Attributes:
-        batch: Pictures, slots, attributes. row: (n,) first anchor: an item row, or the picture for labels; row2: second.
+        batch: Pictures, slots, attributes. row, row2: (n,) anchors: item rows, or the picture for labels.
         bits: (n,) uint64 random bits of each. drawn: (n,) bool per drawn slot name.
         place: (n,) position among all rounds of all anchors, by which `propose` finds it again.
     """

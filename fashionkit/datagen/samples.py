@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fashionkit.datagen.context import Context, phrasings
+from fashionkit.datagen.count import read_selection
 from fashionkit.datagen.counter import again
 from fashionkit.datagen.judge import SPLIT_NAMES, STEPS, Moments
 from fashionkit.datagen.packs import Template
-from fashionkit.datagen.plan import Context, phrasings, read_selection
 from fashionkit.datagen.propose import Candidates
 from fashionkit.datagen.vocab import NONE
 
@@ -60,7 +61,7 @@ def block_columns(context: Context, folder: Path, moments: list[Moments], block:
         c = context.proposer.propose(unit, lo, hi, chosen)
         judged = context.judge.judge(unit, c)
         assert (judged.answer != NONE).all()
-        steps = context.judge.difficulty(unit, c, judged, moments[number])
+        steps = context.judge.difficulty(unit, c.row, judged, moments[number])
         parts.append(_sample_columns(context, unit.template, c, judged.answer, judged.split, steps))
     if not parts:
         return {"split": np.zeros(0, np.uint8), "template": np.zeros(0, np.int64)}

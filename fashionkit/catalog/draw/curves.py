@@ -57,6 +57,22 @@ def normals(line: Points) -> Points:
     return np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
 
 
+def _turns(line: Points) -> Points:
+    """Returns how far a line turns at each of its points, radians, positive to the right on screen."""
+    a, b = line[1:-1] - line[:-2], line[2:] - line[1:-1]
+    turn = np.zeros(len(line))
+    turn[1:-1] = np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], (a * b).sum(axis=1))
+    return turn
+
+
+def _bend_radius(line: Points, turn: Points) -> Points:
+    """Returns the radius of the bend at each point: on its inner side a tube can be no wider."""
+    steps = np.hypot(*np.diff(line, axis=0).T)
+    radius = np.full(len(line), np.inf)
+    radius[1:-1] = (steps[:-1] + steps[1:]) / 2 / np.maximum(np.abs(turn[1:-1]), 1e-6)
+    return radius
+
+
 def limb(bones: PointsLike, widths: Sequence[float], *, cap: bool = True, steps: int = 4) -> Points:
     """Returns the outline of a bent tube.
 
@@ -69,8 +85,10 @@ def limb(bones: PointsLike, widths: Sequence[float], *, cap: bool = True, steps:
     control = np.asarray(bones, dtype=np.float64)
     matrix = _weights(len(control), steps, False)
     line, half = matrix @ control, matrix @ np.asarray(widths, dtype=np.float64)
-    offset = normals(line) * half[:, None]
-    left, right = line + offset, line - offset
+    across, turn = normals(line), _turns(line)
+    inner = np.minimum(half, _bend_radius(line, turn))
+    left = line + across * np.where(turn < 0, inner, half)[:, None]
+    right = line - across * np.where(turn > 0, inner, half)[:, None]
     if not cap:
         return np.concatenate([left, right[::-1]])
     back = line[0] - line[1]

@@ -40,8 +40,9 @@ def _make_figure(plan: Plan, dice: Dice, size: int, marks: bool) -> Figure:
         dice, feminine=feminine, lift=LIFT[plan["shoes"].get("heel_height")],
         bag_side=bag_side if carried else 0, bag_pose=pose, room=8.0 if wide else 0.0,
     )  # fmt: skip
+    largest = 0.995 if "hat" in plan else 1.03
     canvas = Canvas(
-        size, zoom=dice.uniform(0.965, 1.035), middle=dice.uniform(0.455, 0.545), ground=dice.uniform(0.955, 0.972),
+        size, zoom=dice.uniform(0.95, largest), middle=dice.uniform(0.455, 0.545), ground=dice.uniform(0.955, 0.972),
         tilt=dice.uniform(-0.035, 0.035), flip=dice.chance(0.5), light=dice.sign(), marks=marks,
     )  # fmt: skip
     fabrics = {}

@@ -18,7 +18,12 @@ from fashionkit.catalog.draw.wear import Wear
 Half = Callable[[float], float]
 
 SLEEVE_SHARE: Final = {"sleeveless": 0.0, "short": 0.30, "elbow": 0.56, "long": 0.99}
-_SLEEVE_EASE: Final = {"slim": (0.9, 1.0, 0.8), "regular": (1.8, 2.0, 1.5), "loose": (3.0, 4.0, 3.4)}
+_SLEEVE_EASE: Final = {
+    "slim": (0.9, 1.0, 0.8),
+    "regular": (1.8, 2.0, 1.5),
+    "loose": (3.0, 4.0, 3.4),
+    "under": (0.2, 0.2, 0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -146,11 +151,11 @@ def open_panels(body: Body, half: Half, hem: float, neckline: str, gap: float) -
 def sleeve(body: Body, side: int, wear: Wear, fit: str, extra: float = 0.0) -> tuple[Points, Points, float]:
     """Returns a sleeve's outline, its cuff (two points across) and its angle from the vertical.
 
-    Off-shoulder sleeves begin below the shoulder; `extra` widens sleeves of outer layers. `fit` is the garment's, but
-    slim under another sleeve.
+    Off-shoulder sleeves begin below the shoulder; `extra` widens sleeves of outer layers. `fit` is the garment's, or
+    `under` beneath another sleeve, which it must not stick out of.
     """
     bones = body.arms[(side + 1) // 2]
-    share = SLEEVE_SHARE[wear.get("sleeve_length")]
+    share = SLEEVE_SHARE[wear.get("sleeve_length")] * (0.9 if fit == "under" else 1.0)
     eases = tuple(e + extra for e in _SLEEVE_EASE[fit])
     if wear.get("neckline") == "off_shoulder":
         bones = np.concatenate([[bones[0] + (bones[1] - bones[0]) * 0.2], bones[1:]])

@@ -169,6 +169,8 @@ def _upper_details(fig: Figure, wear: Wear, fabric: Fabric, piece: Cut, half: Ha
     if "contrast_stitching" in shown:
         inset = [moved(piece.left[2:], 1.9, 0), piece.right[2:] - (1.9, 0)]
         lines = inset if tucked or wear.category == "jumpsuit" else [*inset, piece.hem - (0, 2.4)]
+        if wear.category == "tank_top":
+            lines.append(moved(piece.neck[1:-1], 0, 2.2))  # arms may hide its sides
         d.stitching(canvas, fabric, lines)
     if "bow" in shown:
         low = {"v_neck": 57.0, "square": 50.5, "off_shoulder": 50.0, "turtleneck": 40.0}.get(wear.get("neckline"), 45.0)
@@ -200,7 +202,7 @@ def draw_sleeves(fig: Figure, wear: Wear) -> None:
     fabric, canvas = fig.fabrics[wear.slot], fig.canvas
     extra = OUTER_EXTRA if wear.slot == "outer" else 0.0
     shown = fig.shown(wear)
-    fit = wear.get("fit") if wear.slot == "outer" or "outer" not in fig.plan else "slim"
+    fit = wear.get("fit") if wear.slot == "outer" or "outer" not in fig.plan else "under"
     with canvas.item(ITEM_NUMBER[wear.slot]):
         for side in (-1, 1):
             outline, cuff, angle = sleeve(fig.body, side, wear, fit, extra)

@@ -1,0 +1,189 @@
+"""How many samples every cell keeps: balance within units, ties between them, shares of families, budgets of pictures.
+
+Counted (all units) ─► equal or tempered ─► followers tied to leaders ─► families fitted ─► Solved
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from fashionkit.datagen.balance import Cells, drop_empty, equal_sides, family_targets, scale, temper
+from fashionkit.datagen.context import Context, links, phrasings
+from fashionkit.datagen.count import Counted
+from fashionkit.datagen.judge import Moments
+from fashionkit.datagen.packs import Template
+
+Array = npt.NDArray[Any]
+TOGETHER = {"binary": 2, "choice": 2, "tempered": 1, "tied": 1}
+
+
+@dataclass
+class Solved:
+    """Samples to keep: a `Cells` for each unit, and what was left out and why."""
+
+    cells: list[Cells]
+    moments: list[Moments]
+    dropped: dict[str, str]
+    refused: dict[str, Counter[str]]
+    available: dict[str, int]
+    targets: dict[str, int]
+
+
+def solve(context: Context, counted: list[Counted]) -> Solved:
+    """Balances every unit, ties those that follow others, and fits families to their shares."""
+    spec, pack = context.spec, context.pack
+    refused: dict[str, Counter[str]] = {t.id: Counter() for t in pack.templates}
+    for unit, c in zip(context.units, counted, strict=True):
+        t = context.template(unit)
+        refused[t.id].update(c.refused)
+        if t.balance in ("binary", "choice"):
+            equal_sides(c.cells)
+            refused[t.id]["no counterpart to balance it"] += int((c.cells.count - c.cells.keep).sum())
+        elif t.balance == "tempered":
+            refused[t.id]["always the same answer"] += temper(c.cells, spec.balance, t.needs is not None)
+        drop_empty_unless_tied(t, c.cells)
+    tied = links(context)
+    for follower, leader in tied.items():
+        _tie(context, counted, follower, leader)
+    dropped = _needs(context, counted)
+    available, targets = _fit_families(context, counted, tied)
+    for c in counted:
+        drop_empty(c.cells)
+    return Solved([c.cells for c in counted], [c.moments for c in counted], dropped, refused, available, targets)
+
+
+def _fit_families(
+    context: Context, counted: list[Counted], tied: dict[int, int]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Scales every unit so that families keep to their shares of what is really made.
+
+    Tied templates follow their leaders down, which may leave a family with less than its share; the shares of the
+    others are then worked out again from what that family has, until they fit.
+    """
+    spec = context.spec
+    whole = [(c.cells.code, c.cells.count, c.cells.keep) for c in counted]
+    available = _family_totals(context, counted)
+    first = dict(available)
+    for _ in range(8):
+        targets = family_targets(available, spec.families, spec.samples, spec.balance.family_cap)
+        for number, (unit, c) in enumerate(zip(context.units, counted, strict=True)):
+            t = context.template(unit)
+            c.cells.code, c.cells.count, c.cells.keep = (part.copy() for part in whole[number])
+            if number not in tied and first.get(t.family):
+                scale(c.cells, targets.get(t.family, 0) / first[t.family], TOGETHER[t.balance])
+        for follower, leader in tied.items():
+            _tie(context, counted, follower, leader)
+        _fit_tied(context, counted, tied, targets)
+        made = _family_totals(context, counted)
+        total = sum(made.values())
+        if all(n <= max(spec.balance.family_cap, 1 / max(len(made), 1)) * total + 1000 for n in made.values()):
+            break
+        available = {
+            f: min(n, made.get(f, 0)) if n > 0 and made.get(f, 0) < 0.99 * targets.get(f, 0) else n
+            for f, n in available.items()
+        }
+    return first, made
+
+
+def _family_totals(context: Context, counted: list[Counted]) -> dict[str, int]:
+    """Samples (question programs times phrasings) of each family."""
+    times, totals = phrasings(context), Counter[str]()
+    for unit, c in zip(context.units, counted, strict=True):
+        totals[context.template(unit).family] += c.cells.total * int(times[unit.template])
+    return {family: n for family, n in totals.items() if n}
+
+
+def drop_empty_unless_tied(t: Template, cells: Cells) -> None:
+    """Tied units have no counts to keep before their leaders have."""
+    if t.balance == "tied":
+        cells.keep = np.zeros(len(cells.code), np.int64)
+    else:
+        drop_empty(cells)
+
+
+def _tie(context: Context, counted: list[Counted], follower: int, leader: int) -> None:
+    """Gives the follower its share; where it cannot reach it, the leader's cell shrinks until the share holds."""
+    t = context.template(context.units[follower])
+    ratio = t.share / (1 - t.share)
+    one, two = counted[leader].cells, counted[follower].cells
+    if t.family == "B5":
+        # The same statement with the opposite answer; both sides of a cell keep equally many there, so here too.
+        opposite = dict(zip((one.code ^ 1).tolist(), one.keep.tolist(), strict=True))
+        two.keep = np.array([opposite.get(code, 0) for code in two.code.tolist()], np.int64)
+        drop_empty(two)
+        scale(two, ratio, 2)
+        return
+    cell = one.cell
+    cells, first = np.unique(cell, return_index=True)
+    totals = np.add.reduceat(one.keep, first) if len(first) else np.zeros(0, np.int64)
+    at = np.minimum(np.searchsorted(cells, two.cell), max(len(cells) - 1, 0))
+    match = cells[at] == two.cell if len(cells) else np.zeros(len(two.code), bool)
+    wanted = np.where(match, np.rint((totals[at] if len(cells) else 0) * ratio), 0).astype(np.int64)
+    two.keep = np.minimum(wanted, two.count)
+    short = dict(
+        zip(two.cell[match & (two.keep < wanted)].tolist(), two.keep[match & (two.keep < wanted)].tolist(), strict=True)
+    )
+    for place, (lo, hi) in enumerate(zip(first, [*first, len(cell)][1:], strict=True)):
+        if int(cells[place]) in short:
+            most = int(short[int(cells[place])] / ratio)
+            running = np.floor(np.cumsum(one.keep[lo:hi]) * (most / max(int(totals[place]), 1)) + 1e-9).astype(np.int64)
+            one.keep[lo:hi] = np.minimum(np.diff(running, prepend=0), one.keep[lo:hi])
+
+
+def _needs(context: Context, counted: list[Counted]) -> dict[str, str]:
+    """Leaves out templates that are sound only beside another one which this catalogue does not carry."""
+    total: dict[str, int] = Counter()
+    for unit, c in zip(context.units, counted, strict=True):
+        total[context.template(unit).id] += c.cells.total
+    dropped = {}
+    for t in context.pack.templates:
+        if t.needs and total[t.id] and not total[t.needs]:
+            dropped[t.id] = f"its answer follows from the question unless {t.needs} asks the same of what is not there"
+            for unit, c in zip(context.units, counted, strict=True):
+                if context.template(unit).id == t.id:
+                    c.cells.keep[:] = 0
+    return dropped
+
+
+def _fit_tied(context: Context, counted: list[Counted], tied: dict[int, int], targets: dict[str, int]) -> None:
+    """Keeps negations within their family's share; not-present questions keep to their leaders whatever the share."""
+    made = _family_totals(context, counted)
+    for number in tied:
+        t = context.template(context.units[number])
+        if t.family == "B5" and made.get("B5"):
+            drop_empty(counted[number].cells)
+            scale(counted[number].cells, targets.get("B5", 0) / made["B5"], 2)
+
+
+def set_budgets(context: Context, folder: Path, counted: list[Counted]) -> bool:
+    """Sets every picture's budget for every unit; False where no picture could exceed its budget anyway.
+
+    The budget is shared by what each unit would keep of the picture without it. Shares are rounded down, and a
+    question that a negation follows costs two, so the sum over all units never exceeds `per_image`.
+    """
+    assert context.spec.per_image is not None
+    valid = [np.asarray(pq.read_table(folder / f"valid-{n:05d}.parquet")["valid"]) for n in range(len(context.units))]
+    times = phrasings(context)
+    cost = np.array([float(times[u.template]) for u in context.units])
+    followers = {leader: n for n, leader in links(context).items() if context.template(context.units[n]).family == "B5"}
+    cost[list(followers)] *= 2
+    counts = [len(c.cells.code) and int(c.cells.count.sum()) for c in counted]
+    most = sum(v.astype(np.float64) * k for v, k in zip(valid, cost, strict=True))
+    if not np.any(most > context.spec.per_image):
+        return False
+    trial = [Counted(Cells(c.cells.code.copy(), c.cells.count.copy(), c.cells.sides), c.moments) for c in counted]
+    solve(context, trial)
+    rate = [t.cells.total / max(n, 1) for t, n in zip(trial, counts, strict=True)]
+    expected = [v * r for v, r in zip(valid, rate, strict=True)]
+    load = sum(e * k for n, (e, k) in enumerate(zip(expected, cost, strict=True)) if n not in followers.values())
+    context.quotas = [np.floor(context.spec.per_image * e / np.maximum(load, 1e-9)).astype(np.int64) for e in expected]
+    for leader, follower in followers.items():
+        context.quotas[follower] = context.quotas[leader]
+    return True

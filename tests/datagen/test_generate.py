@@ -1,0 +1,499 @@
+"""What a finished question set promises, counted on whole sets: balance, splits, shares, distinctness, difficulty."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fashionkit.catalog.catalog import Catalog
+from fashionkit.datagen.packs import FAMILIES, Template
+from fashionkit.datagen.propose import option_slots
+from fashionkit.datagen.samples import PARAPHRASE, SAMPLE_SPLITS
+from fashionkit.datagen.store import VQAStore
+from fashionkit.datagen.vocab import NO, NOT_PRESENT, YES
+from fashionkit.tables import InputError, read_table, verify
+from tests.datagen.conftest import Item, Made, Picture, made, make_catalog, samples_of
+
+Sample = dict[str, Any]
+FEW = {family: 0.0 for family in FAMILIES if family not in ("B1", "B2", "B5", "C1", "C2", "N1")}
+
+
+@pytest.fixture(scope="module", params=["outfit_set", "product_set"])
+def whole(request: pytest.FixtureRequest) -> Made:
+    """Each of the two sets in turn."""
+    found: Made = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
+def store(whole: Made) -> VQAStore:
+    return VQAStore(whole.path)
+
+
+@pytest.fixture(scope="module")
+def make(outfits: Path, tmp_path_factory: pytest.TempPathFactory, unsynced: None) -> Callable[..., Made]:
+    """Makes a set of a few families of the outfits under other settings."""
+
+    def one(**settings: Any) -> Made:
+        return made(outfits, tmp_path_factory.mktemp("other") / "set", **{"families": FEW, **settings})
+
+    return one
+
+
+@pytest.fixture(scope="module")
+def few(make: Callable[..., Made]) -> Made:
+    return make()
+
+
+def told(
+    store: VQAStore, rows: dict[str, list[Sample]], splits: tuple[str, ...] = SAMPLE_SPLITS
+) -> Iterator[tuple[str, Template, dict[str, int], Sample]]:
+    """Split, template, slots by name and row of every sample."""
+    for split in splits:
+        for row in rows[split]:
+            names = store.slots[row["template"]]
+            yield split, store.pack.templates[row["template"]], {n: row[f"slot{i}"] for i, n in enumerate(names)}, row
+
+
+def cell_of(t: Template, slots: dict[str, int], store: VQAStore) -> tuple[Any, ...]:
+    """What the answers of a sample are balanced with: its cell, whichever of two equal parts stands first."""
+    slots = dict(slots)
+    for pair in (
+        [("cat", "cat2")]
+        if t.anchor == "pair" and t.balance == "binary"
+        else [option_slots(t)]
+        if t.balance == "choice"
+        else []
+    ):
+        slots[pair[0]], slots[pair[1]] = sorted((slots[pair[0]], slots[pair[1]]))
+    attributes = tuple(sorted(s for n, s in slots.items() if store.vocab.kind[s] == "attribute"))
+    return (*(slots[name] for name in t.cell), attributes)
+
+
+def asked(t: Template, slots: dict[str, int], row: Sample) -> tuple[Any, ...]:
+    """A question about a picture, whatever its words."""
+    return (row["image"], t.id, *sorted(slots.items()))
+
+
+# Balance.
+
+
+def test_yes_and_no_are_equal_in_every_cell(whole: Made, store: VQAStore) -> None:
+    cells: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+    for split, t, slots, row in told(store, whole.rows):
+        if t.family.startswith("B") or t.id == "G1.verify":
+            assert row["answer"] in (YES, NO)
+            cells[split, t.id, *cell_of(t, slots, store)][row["answer"]] += 1
+    assert len(cells) > 300
+    assert [cell for cell, answers in cells.items() if abs(answers[YES] - answers[NO]) > 1] == []
+
+
+def test_yes_and_no_are_equal_for_every_value_of_every_category(whole: Made, store: VQAStore) -> None:
+    cells: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+    for split, t, slots, row in told(store, whole.rows):
+        if t.id in ("B2.verify", "B3.exist", "B5.not"):
+            cells[split, t.id, slots["cat"], slots["v"]][row["answer"]] += 1
+        elif t.id in ("B1.exist", "B2.kind", "B5.none"):
+            cells[split, t.id, slots["cat"]][row["answer"]] += 1
+    assert cells and all(answers[YES] == answers[NO] for answers in cells.values())
+
+
+def test_either_option_of_a_choice_is_right_equally_often(whole: Made, store: VQAStore) -> None:
+    cells: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+    place: Counter[bool] = Counter()
+    for split, t, slots, row in told(store, whole.rows):
+        if t.balance == "choice":
+            one, two = (slots[name] for name in option_slots(t))
+            assert row["answer"] in (one, two)
+            cells[split, t.id, *cell_of(t, slots, store)][row["answer"]] += 1
+            place[row["answer"] == one] += 1
+    assert len(cells) > 50
+    for answers in cells.values():
+        assert len(answers) == 2 and len(set(answers.values())) == 1, answers
+    assert 0.45 < place[True] / place.total() < 0.55, "the right option stands first as often as second"
+
+
+def test_not_present_has_the_same_share_wherever_it_is_asked(outfit_set: Made) -> None:
+    store = VQAStore(outfit_set.path)
+    known: Counter[tuple[Any, ...]] = Counter()
+    missing: Counter[tuple[Any, ...]] = Counter()
+    attribute = {
+        n: store.vocab.attribute.get(store.vocab.attribute_of(n), 0)
+        for n in range(len(store.vocab))
+        if store.vocab.kind[n] == "value"
+    }
+    for split, t, slots, row in told(store, outfit_set.rows, SAMPLE_SPLITS[:-1]):
+        if t.id == "N1.query":
+            assert row["answer"] == NOT_PRESENT
+            missing[split, slots["attr"], slots["cat"]] += 1
+        elif t.id == "C1.query":
+            assert attribute[row["answer"]] == slots["attr"]
+            known[split, slots["attr"], slots["cat"]] += 1
+    assert len(missing) > 30
+    for cell, count in missing.items():
+        assert abs(count - known[cell] / 3) <= 1, "a quarter of both together, within rounding"
+
+
+def test_where_nothing_can_be_missing_no_answer_gives_it_away(outfit_set: Made) -> None:
+    """Leaf categories asked for an attribute without any not-present question tell that the item is there."""
+    store = VQAStore(outfit_set.path)
+    asked_of: dict[str, set[tuple[Any, ...]]] = {"N1.query": set(), "C1.query": set()}
+    for split, t, slots, _ in told(store, outfit_set.rows, ("train",)):
+        if t.id in asked_of:
+            asked_of[t.id].add((split, slots["attr"], slots["cat"]))
+    leaves = {
+        store.vocab.category[c] for c in ("shirt", "blouse", "uniform", "coat", "hat", "bag", "shoes", "boots", "skirt")
+    }
+    alone = {cell for cell in asked_of["C1.query"] - asked_of["N1.query"] if cell[2] in leaves}
+    assert len(alone) <= 0.05 * len(asked_of["C1.query"])
+
+
+def test_a_negation_is_asked_of_what_its_partner_asks(whole: Made, store: VQAStore) -> None:
+    partner: dict[tuple[Any, ...], int] = {}
+    for _, t, slots, row in told(store, whole.rows, SAMPLE_SPLITS[:-1]):
+        partner[asked(t, slots, row)] = row["answer"]
+    count = 0
+    for _, t, slots, row in told(store, whole.rows, SAMPLE_SPLITS[:-1]):
+        if t.family == "B5":
+            answer = partner[(row["image"], t.tie, *sorted(slots.items()))]
+            assert {answer, row["answer"]} == {YES, NO}
+            count += 1
+    assert count > 100
+
+
+def test_no_open_answer_outgrows_its_tempered_share(whole: Made, store: VQAStore) -> None:
+    """Within a cell the most frequent answer stays within three times the next one, rounding aside."""
+    cells: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+    for split, t, slots, row in told(store, whole.rows, SAMPLE_SPLITS[:-1]):
+        if t.id == "C1.query":
+            cells[split, slots["cat"], slots["attr"]][row["answer"]] += 1
+    assert cells
+    for answers in cells.values():
+        first, second = ([n for _, n in answers.most_common(2)] + [0])[:2]
+        assert first <= 3 * max(second, 1) + 3
+
+
+# Splits.
+
+
+def test_only_the_paraphrase_split_holds_held_out_texts(whole: Made, store: VQAStore) -> None:
+    seen: Counter[bool] = Counter()
+    for split, t, _, row in told(store, whole.rows):
+        held_out = t.paraphrases[row["paraphrase"]].held_out
+        assert held_out == (split == PARAPHRASE), (t.id, split)
+        seen[held_out] += 1
+    assert seen[True] > 500 and seen[False] > 500
+
+
+def test_all_texts_are_used(whole: Made, store: VQAStore) -> None:
+    used = {(t.id, row["paraphrase"]) for _, t, _, row in told(store, whole.rows) if t.id in ("B2.verify", "C2.choose")}
+    assert used == {(t, n) for t in ("B2.verify", "C2.choose") for n in range(len(store.pack.by_id(t).paraphrases))}
+
+
+def test_the_paraphrase_split_repeats_the_test_split(whole: Made, store: VQAStore) -> None:
+    questions = {
+        s: sorted((*asked(t, slots, row), row["answer"]) for _, t, slots, row in told(store, whole.rows, (s,)))
+        for s in ("test", PARAPHRASE)
+    }
+    assert questions["test"] == questions[PARAPHRASE]
+
+
+def test_pictures_and_their_groups_stay_in_one_split(whole: Made, store: VQAStore) -> None:
+    splits = {r["image_id"]: (r["split"], r["split_group"]) for r in Catalog(whole.catalog).table("splits").to_pylist()}
+    groups: dict[int, set[str]] = defaultdict(set)
+    for split, _, _, row in told(store, whole.rows):
+        own, group = splits[store.image_ids[row["image"]]]
+        assert own == {"compositional": "test", PARAPHRASE: "test"}.get(split, split)
+        groups[group].add(own)
+    assert len(groups) > 20 and all(len(found) == 1 for found in groups.values())
+    table = read_table(whole.path, "images").to_pylist()
+    assert {r["image_id"]: (r["split"], r["group"]) for r in table} == splits
+
+
+def test_a_held_out_composition_is_asked_in_its_split_alone(outfit_set: Made) -> None:
+    store = VQAStore(outfit_set.path)
+    bag, red = store.vocab.category["bag"], store.vocab.value["colour", "red"]
+    together = Counter(
+        split
+        for split, t, slots, row in told(store, outfit_set.rows)
+        if {bag, red} <= {*slots.values(), row["answer"]} and t.anchor == "item" and t.family != "C8"
+    )
+    assert set(together) == {"compositional"} and together["compositional"] == len(outfit_set.rows["compositional"]) > 0
+
+
+def test_nothing_is_held_out_where_nothing_is_declared(product_set: Made) -> None:
+    assert product_set.rows["compositional"] == []
+
+
+# Rows.
+
+
+def test_no_sample_stands_twice(whole: Made, store: VQAStore) -> None:
+    rows = Counter((*asked(t, slots, row), row["paraphrase"]) for _, t, slots, row in told(store, whole.rows))
+    assert [key for key, count in rows.items() if count > 1] == []
+    symmetric = Counter(
+        (row["image"], t.id, frozenset(slots.values()), row["paraphrase"])
+        for _, t, slots, row in told(store, whole.rows)
+        if t.anchor == "pair" and t.balance == "binary"
+    )
+    assert not symmetric or max(symmetric.values()) == 1, "a hat and a bag are a bag and a hat"
+
+
+def test_ids_count_up_over_the_splits(whole: Made) -> None:
+    ids = [row["qid"] for split in SAMPLE_SPLITS for row in whole.rows[split]]
+    assert ids == list(range(len(ids)))
+
+
+def test_rows_are_ordered_by_picture_within_a_split(whole: Made) -> None:
+    for rows in whole.rows.values():
+        images = [row["image"] for row in rows]
+        assert images == sorted(images)
+
+
+def test_the_reports_figures_are_those_of_the_files(whole: Made, store: VQAStore) -> None:
+    assert whole.report.samples == {s: len(rows) for s, rows in whole.rows.items()}
+    families = Counter(t.family for _, t, _, _ in told(store, whole.rows, SAMPLE_SPLITS[:-1]))
+    assert whole.report.families == dict(sorted(families.items()))
+    programs = {asked(t, slots, row) for _, t, slots, row in told(store, whole.rows, SAMPLE_SPLITS[:-1])}
+    assert whole.report.programs == len(programs)
+    assert store.manifest.counts["splits"] == whole.report.samples and len(store) == sum(whole.report.samples.values())
+    assert verify(whole.path) == []
+
+
+def test_what_is_refused_or_absent_is_told(whole: Made, store: VQAStore) -> None:
+    rejects = read_table(whole.path, "rejects").to_pylist()
+    assert all(r["reason"] and r["family"] in FAMILIES for r in rejects)
+    made_of = {t.id for _, t, _, _ in told(store, whole.rows)}
+    absent = {r["template"] for r in rejects if r["count"] == 0}
+    assert absent == {t.id for t in store.pack.templates} - made_of
+    for template in absent:
+        assert any(template in note for note in whole.report.notes), f"the report says why there is no {template}"
+
+
+def test_all_families_are_carried_by_the_closed_outfits(outfit_set: Made) -> None:
+    assert set(outfit_set.report.families) == set(FAMILIES)
+
+
+def test_an_open_world_gets_no_question_about_what_is_not_there(product_set: Made) -> None:
+    store = VQAStore(product_set.path)
+    families = {t.family for _, t, _, _ in told(store, product_set.rows)}
+    assert not families & {"B1", "B3", "C8", "N1"} and {"B2", "C1", "C2", "G1"} <= families
+    assert not any(row["answer"] == NOT_PRESENT for _, _, _, row in told(store, product_set.rows))
+    for word in ("outfit", "umbrella without"):
+        assert not any(
+            word in text for batch in store.iter("train", rendered=True) for text in batch["question"].to_pylist()
+        )
+
+
+def test_what_a_picture_cannot_show_is_never_asked(whole: Made, store: VQAStore) -> None:
+    hidden = {n for n, key in enumerate(store.vocab.key) if key.split("/")[0] in ("price", "year")}
+    assert not any(hidden & {*slots.values(), row["answer"]} for _, _, slots, row in told(store, whole.rows))
+
+
+def test_a_crowded_picture_gets_no_question_about_its_items(tmp_path: Path) -> None:
+    """Its items are left out, so it would look as if there were none."""
+    pictures = [
+        Picture(f"p{n}", [Item("hat", {"colour": c}), Item("bag", {"colour": c})][: n % 3])
+        for n, c in enumerate(["red", "blue"] * 12)
+    ]
+    pictures.append(Picture("crowd", [Item("hat", {"colour": "red"}) for _ in range(40)]))
+    set_ = made(make_catalog(tmp_path / "c", pictures, closed_categories=["item"], countable=["item"]), tmp_path / "q")
+    store = VQAStore(set_.path)
+    crowd = store.image_ids.index("crowd")
+    assert not any(row["image"] == crowd for _, _, _, row in told(store, set_.rows))
+    assert any("more than 32 items" in note for note in store.manifest.about["notes"])
+
+
+# Shares and sizes.
+
+
+def shares(made_: Made) -> dict[str, float]:
+    total = sum(made_.report.families.values())
+    return {family: n / total for family, n in made_.report.families.items()}
+
+
+def test_no_family_is_above_the_cap(whole: Made) -> None:
+    assert max(shares(whole).values()) <= 0.25 + 1000 / sum(whole.report.families.values())
+
+
+@pytest.mark.parametrize("cap", [0.25, 0.4])
+def test_a_smaller_set_keeps_to_the_cap(make: Callable[..., Made], cap: float) -> None:
+    from fashionkit.datagen.balance import BalanceOptions
+
+    few = make(samples=1500, balance=BalanceOptions(family_cap=cap))
+    assert max(shares(few).values()) <= cap + 0.02
+    assert 0.85 * 1500 <= sum(few.report.families.values()) <= 1500
+
+
+@pytest.mark.parametrize("samples", [1, 60, 500, 2000])
+def test_samples_are_not_exceeded_and_nearly_reached(make: Callable[..., Made], samples: int) -> None:
+    if samples == 1:
+        with pytest.raises(InputError, match="no question"):
+            make(samples=samples)
+        return
+    made_ = make(samples=samples)
+    total = sum(made_.report.families.values())
+    assert 0.8 * samples - 30 <= total <= samples
+    assert total == sum(n for split, n in made_.report.samples.items() if split != PARAPHRASE)
+
+
+def test_more_samples_than_there_are_is_said(make: Callable[..., Made]) -> None:
+    report = make(samples=10_000_000).report
+    assert any("10,000,000 samples were asked for" in note for note in report.notes)
+
+
+def test_weights_move_the_shares(make: Callable[..., Made]) -> None:
+    from fashionkit.datagen.balance import BalanceOptions
+
+    free = BalanceOptions(family_cap=1.0)
+    even = shares(make(samples=1000, balance=free))
+    heavy = shares(make(samples=1000, balance=free, families={**FEW, "C2": 4.0}))
+    assert heavy["C2"] > 2 * even["C2"] and heavy["B2"] < even["B2"]
+
+
+def test_families_and_templates_can_be_left_out(make: Callable[..., Made]) -> None:
+    made_ = make(drop=["C1.modified", "B2.modified"], samples=800)
+    store = VQAStore(made_.path)
+    templates = {t.id for _, t, _, _ in told(store, made_.rows)}
+    assert {t.split(".")[0] for t in templates} <= {"B1", "B2", "B5", "C1", "C2", "N1"}
+    assert not templates & {"C1.modified", "B2.modified"} and "C1.query" in templates
+    assert "not carried: C1.modified (left out by the spec)" in made_.report.notes
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_each_question_stands_in_as_many_texts_as_asked(make: Callable[..., Made], count: int) -> None:
+    made_ = make(phrasings=count, samples=3000)
+    store = VQAStore(made_.path)
+    for split in ("train", "test"):
+        texts: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for _, t, slots, row in told(store, made_.rows, (split,)):
+            texts[asked(t, slots, row)].append(row["paraphrase"])
+        assert texts and all(len(found) == len(set(found)) == count for found in texts.values())
+    total = sum(made_.report.families.values())
+    assert 2400 <= total <= 3000 and made_.report.programs * count == total
+    once = Counter(asked(t, slots, row) for _, t, slots, row in told(store, made_.rows, (PARAPHRASE,)))
+    assert set(once.values()) == {1}
+
+
+def test_more_texts_than_a_template_has_are_all_used_once(make: Callable[..., Made]) -> None:
+    made_ = make(phrasings=16, samples=2000)
+    store = VQAStore(made_.path)
+    texts = Counter(asked(t, slots, row) for _, t, slots, row in told(store, made_.rows, ("train",)))
+    for _, t, slots, row in told(store, made_.rows, ("train",)):
+        assert texts[asked(t, slots, row)] == sum(not p.held_out for p in t.paraphrases)
+
+
+@pytest.mark.parametrize(("most", "phrasings"), [(12, 1), (40, 2)])
+def test_no_picture_has_more_than_its_budget(make: Callable[..., Made], few: Made, most: int, phrasings: int) -> None:
+    made_ = make(per_image=most, phrasings=phrasings)
+    images = Counter(row["image"] for split in SAMPLE_SPLITS[:-1] for row in made_.rows[split])
+    assert max(images.values()) <= most
+    without = Counter(row["image"] for split in SAMPLE_SPLITS[:-1] for row in few.rows[split])
+    assert max(without.values()) > most, "the budget binds"
+    store = VQAStore(made_.path)
+    cells: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+    for split, t, slots, row in told(store, made_.rows):
+        if t.balance in ("binary", "choice"):
+            cells[split, t.id, *cell_of(t, slots, store)][row["answer"]] += 1
+    assert cells and all(len(a) == 2 and len(set(a.values())) == 1 for a in cells.values()), (
+        "balance holds within budgets"
+    )
+
+
+def test_a_budget_that_binds_nowhere_changes_nothing(make: Callable[..., Made], few: Made) -> None:
+    made_ = make(per_image=1_000_000)
+    assert made_.rows == few.rows
+
+
+# Difficulty and chance.
+
+
+def test_difficulty_is_in_steps_within_its_limits(whole: Made) -> None:
+    found = np.array([row["difficulty"] for rows in whole.rows.values() for row in rows])
+    assert np.abs(found).max() <= 4 and (found * 16 == np.rint(found * 16)).all()
+    assert found.std() > 0.5
+
+
+def test_hard_questions_are_preferred_and_balance_stays(make: Callable[..., Made]) -> None:
+    from fashionkit.datagen.judge import DifficultyOptions
+
+    hard, plain, easy = (make(samples=600, difficulty=DifficultyOptions(beta=beta)) for beta in (0.7, 0.0, -0.7))
+    means = [
+        np.mean([row["difficulty"] for rows in made_.rows.values() for row in rows]) for made_ in (hard, plain, easy)
+    ]
+    assert means[0] > means[1] + 0.1 and means[1] > means[2] + 0.1
+    counts = [
+        {split: Counter(row["template"] for row in rows) for split, rows in m.rows.items()} for m in (hard, plain, easy)
+    ]
+    assert counts[0] == counts[1] == counts[2], "preference decides which samples are kept, never how many"
+
+
+def test_the_seed_decides_the_set(make: Callable[..., Made]) -> None:
+    def questions(made_: Made) -> set[tuple[Any, ...]]:
+        return {tuple(v for k, v in row.items() if k != "qid") for rows in made_.rows.values() for row in rows}
+
+    one, again, other = make(samples=800), make(samples=800), make(samples=800, seed=1)
+    assert one.rows == again.rows
+    assert len(questions(one) & questions(other)) < 0.5 * len(questions(one))
+    assert abs(len(questions(one)) - len(questions(other))) < 0.2 * len(questions(one))
+
+
+def test_other_shards_hold_the_same_samples(make: Callable[..., Made]) -> None:
+    one, other = make(samples=800), make(samples=800, shard_images=7)
+    assert len(list((other.path / "samples" / "train").iterdir())) > len(
+        list((one.path / "samples" / "train").iterdir())
+    )
+    assert one.rows == other.rows
+
+
+# Refusals.
+
+
+def test_a_folder_that_is_not_ours_is_refused(outfits: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not made by this command"):
+        made(outfits, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"] and (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_catalogue_is_no_place_to_write_to(outfits: Path) -> None:
+    before = sorted(p.name for p in outfits.iterdir())
+    with pytest.raises(InputError, match="result of other settings|not made by"):
+        made(outfits, outfits)
+    assert sorted(p.name for p in outfits.iterdir()) == before
+
+
+def test_the_result_of_other_settings_is_refused(few: Made, outfits: Path) -> None:
+    for settings in ({"seed": 5}, {"samples": 50}, {"phrasings": 2}):
+        with pytest.raises(InputError, match="other settings"):
+            made(outfits, few.path, families=FEW, **settings)
+    assert samples_of(few.path) == few.rows
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(outfits: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises((InputError, OSError)):
+        made(outfits, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_no_catalogue(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        made(tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_catalogue_without_anything_to_ask(tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path / "c", [Picture("a", [Item("hat", {})])])
+    with pytest.raises(InputError, match="no question"):
+        made(catalog, tmp_path / "q")
+
+
+def test_an_unknown_pack_names_those_there_are(outfits: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="core"):
+        made(outfits, tmp_path / "q", packs=["corre"])
