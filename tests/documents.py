@@ -6,7 +6,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+
+import pytest
+
+from fashionkit.catalog.ontology import Ontology
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "datagen/README.md", "train/README.md", "eval/README.md")
@@ -76,15 +81,39 @@ def agrees(printed: list[str], said: tuple[str, ...]) -> bool:
 def tables(page: Path) -> dict[str, list[list[str]]]:
     """Heading → the rows of the first table below it, as cells; the head of the table is left out."""
     found: dict[str, list[list[str]]] = {}
-    heading = ""
+    heading, before = "", ""
     for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             heading = line.lstrip("# ")
-        elif line.startswith("|"):
+        elif line.startswith("|") and (before.startswith("|") or heading not in found):
             found.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split(" | ")])
+            before = line
+            continue
+        before = "" if heading not in found or not line.startswith("|") else before
     return {name: rows[2:] for name, rows in found.items()}
 
 
 def column(rows: list[list[str]], number: int = 0) -> list[str]:
     """A column of a table, without the backquotes."""
     return [row[number].strip(" `|") for row in rows]
+
+
+_read_ontology = Ontology.load
+_paths: dict[str, Path] = {}
+
+
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads each ontology once, whichever folder it was copied to, and leaves flushing to the disk out."""
+
+    def load(path: str | Path) -> Ontology:
+        text = Path(path).read_text(encoding="utf-8")
+        _paths[text] = Path(path)
+        return _ontology(text)
+
+    monkeypatch.setattr(Ontology, "load", staticmethod(load))
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@lru_cache(maxsize=4)
+def _ontology(text: str) -> Ontology:
+    return _read_ontology(_paths[text])

@@ -4,6 +4,7 @@ code."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fashionkit.datagen.spec import RunSpec
 from fashionkit.datagen.vocab import VOCAB
 from fashionkit.recipes import names
 from fashionkit.tables import Manifest
-from tests.documents import ROOT, blocks, column, pages, steps, tables
+from tests.documents import ROOT, blocks, column, pages, quick, steps, tables
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`(fashionkit [^`]+)`")
@@ -40,6 +41,11 @@ def arguments(verb: str) -> type:
 def verb_of(words: tuple[str, ...]) -> str | None:
     """The verb that a command line starts with."""
     return next((name for name in (" ".join(words[1:3]), words[1]) if name in VERBS), None)
+
+
+def without(*kept: str) -> str:
+    """The `families` of a spec that leaves out all but these."""
+    return "{" + ", ".join(f"{family}: 0" for family in FAMILIES if family not in kept) + "}"
 
 
 def anchors(page: Path) -> set[str]:
@@ -111,21 +117,39 @@ def test_the_columns_of_samples_and_vocabulary() -> None:
     lists("vocab", VOCAB)
 
 
-def test_the_other_tables_of_a_question_set_and_an_export(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text("families: {%s}" % ", ".join(f"{f}: 0" for f in FAMILIES if f != "B1"))
-    assert main(["catalog", "draw", "c", "--images", "30", "--tables-only", "--workers", "1"]) == 0
-    assert main(["datagen", "run", "tiny.yaml", "--catalog", "c", "--out", "q", "--workers", "1"]) == 0
-    assert main(["datagen", "export", "q", "e"]) == 0, capsys.readouterr().err
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which the trial on the page about new questions was made, smaller and with its own family alone."""
+    folder, page = tmp_path_factory.mktemp("trial"), ROOT / "docs" / "adding_a_question_family.md"
+    with pytest.MonkeyPatch.context() as patch:
+        quick(patch)
+        patch.chdir(folder)
+        for block in blocks(page):
+            if block.file is not None:
+                Path(block.file).write_text(block.text, encoding="utf-8")
+        spec = Path("mine.yaml").read_text(encoding="utf-8")
+        assert "{C8: 2}" in spec
+        Path("mine.yaml").write_text(spec.replace("{C8: 2}", without("C8")), encoding="utf-8")
+        (block,) = (block for block in blocks(page) if block.language == "sh")
+        for step in steps(block):
+            assert main([{"150": "40"}.get(word, word) for word in step.words[1:]]) == 0, step
+        yield folder
+
+
+def test_the_pack_on_the_page_asks_its_questions(trial: Path) -> None:
+    page = (trial / "out" / "mine.html").read_text(encoding="utf-8")
+    assert "C8.value" in page and "C8.count" in page
+
+
+def test_the_other_tables_of_a_question_set_and_an_export(trial: Path) -> None:
+    catalog, questions, export = (trial / "out" / name for name in ("drawn", "mine", "text"))
+    assert main(["datagen", "export", str(questions), str(export)]) == 0
     for name in ("images", "rejects"):
-        lists(f"{name} (of a question set)", pq.read_schema(tmp_path / "q" / name / "part-00000.parquet"), nulls=False)
-    lists("templates", pq.read_schema(tmp_path / "q" / "templates" / "part-00000.parquet"), nulls=False)
-    lists("An export", pq.read_schema(next((tmp_path / "e").glob("*/part-*.parquet"))), nulls=False)
-    made = {p.name for p in (tmp_path / "q").iterdir()} | {p.name for p in (tmp_path / "c").iterdir()}
+        lists(f"{name} (of a question set)", pq.read_schema(questions / name / "part-00000.parquet"), nulls=False)
+    lists("templates", pq.read_schema(questions / "templates" / "part-00000.parquet"), nulls=False)
+    lists("An export", pq.read_schema(next(export.glob("*/part-*.parquet"))), nulls=False)
     text = (ROOT / "docs" / "file_formats.md").read_text(encoding="utf-8")
-    assert not [name for name in made if name not in text]
+    assert not [path.name for path in (*catalog.iterdir(), *questions.iterdir()) if path.name not in text]
 
 
 def test_keys_of_manifest_and_facts() -> None:
@@ -141,9 +165,8 @@ def test_families_forms_functions_and_keys() -> None:
     assert column(adding["The forms of the grammar"]) == list(PLACES)
     keys = {f.name for f in fields(Template)} - {"line", "paraphrases"} | {"text"}
     assert set(column(adding["The keys of a template"])) == keys
-    functions = [name.split("(")[0] for name in column(tables(docs / "programs.md")["Functions"])]
-    functions += ["not", "and", "or"] if "`not`, `and`, `or`" in (docs / "programs.md").read_text() else []
-    assert set(SIGNATURES) <= {word.strip("`,") for name in functions for word in name.split()}
+    listed = " ".join(row[0] for row in tables(docs / "programs.md")["Functions"])
+    assert set(SIGNATURES) == set(re.findall(r"`(\w+)", listed)) - {"missing"}
     assert f"{len(SIGNATURES)} functions" in (docs / "threats.md").read_text(encoding="utf-8")
 
 
@@ -154,20 +177,3 @@ def test_the_page_of_recipes_has_every_recipe_and_every_key() -> None:
     for kind in ("datagen", "datagen/packs", "datagen/ontologies", "datagen/mappings"):
         for name in names(kind):
             assert f"`{name}`" in shown, f"{kind}/{name} is not on the page"
-
-
-def test_the_pack_on_the_page_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "adding_a_question_family.md"
-    for block in blocks(page):
-        if block.file is not None:
-            Path(block.file).write_text(block.text, encoding="utf-8")
-    only = ", ".join(f"{family}: 0" for family in FAMILIES if family != "C8")
-    spec = Path("mine.yaml").read_text(encoding="utf-8").replace("{C8: 2}", "{%s}" % only)
-    Path("mine.yaml").write_text(spec, encoding="utf-8")  # the other families take their time
-    (block,) = (block for block in blocks(page) if block.language == "sh")
-    for step in steps(block):
-        assert main(step.words[1:]) == 0, capsys.readouterr().err
-    assert "[C8.value, " in capsys.readouterr().out

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fashionkit.cli import main
-from tests.documents import ROOT, blocks, steps
+from tests.documents import ROOT, blocks, quick, steps
 from tests.made_up_shop import make_shop
 
 README = ROOT / "README.md"
@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    quick(monkeypatch)
     monkeypatch.chdir(folder)
     ours = [words for words in commands() if words[0] == "fashionkit"]
     assert [" ".join(words[1:3]) for words in ours] == [

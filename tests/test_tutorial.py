@@ -14,7 +14,7 @@ import pytest
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.cli import main
 from fashionkit.datagen.store import VQAStore
-from tests.documents import ROOT, Step, agrees, blocks, steps
+from tests.documents import ROOT, Step, agrees, blocks, quick, steps
 from tests.made_up_shop import make_shop
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -49,6 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_do_what_the_page_says(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick(monkeypatch)
     monkeypatch.chdir(folder)
     followed = 0
     for block in blocks(TUTORIAL):

@@ -334,7 +334,7 @@ def _grams(text: str) -> set[tuple[str, ...]]:
 
 
 def _contains(texts: list[str], words: list[list[tuple[str, ...]]]) -> Array:
-    grams = set().union(*(_grams(" ".join(ch if ch.isalnum() or ch in "'-" else " " for ch in text)) for text in texts))
+    grams = set().union(*(_grams("".join(ch if ch.isalnum() or ch in "'-" else " " for ch in text)) for text in texts))
     return np.array([any(w in grams for w in forms) for forms in words])
 
 

@@ -163,7 +163,8 @@ def category_drawer(s: Scenes, options: NegativeOptions, groups: bool) -> Drawer
         for k in keys
     }
     members = [chains.get(v, []) for v in range(len(vocab))]
-    return _drawer(s, base, similar, s.leaf, s.leaf, train, members, options)
+    labels = np.unique(s.leaf).astype(np.int64) - base  # a group that is a label too is drawn as a label
+    return _drawer(s, base, similar, s.leaf, s.leaf, train, members, options, labels)
 
 
 def _drawer(
@@ -175,6 +176,7 @@ def _drawer(
     train: Array,
     members: list[list[int]],
     options: NegativeOptions,
+    never: Array | None = None,
 ) -> Drawer:
     n = len(similar)
     counts = np.zeros((len(s.vocab), n))
@@ -191,6 +193,8 @@ def _drawer(
         seen[members[code & 0xFFFF]] = True
     excludes = ~s.compatible[base : base + n, base : base + n]
     hardest = np.where(excludes & seen[None, :], similar, 0).max(1, initial=0)
+    if never is not None:
+        seen[never] = False
     guide = np.zeros((max(len(codes), 1), GUIDE), np.uint16)
     for row, code in enumerate(codes.tolist()):
         guide[row] = _guide(base, similar, excludes, seen, prior[code >> 16], members[code & 0xFFFF], options)

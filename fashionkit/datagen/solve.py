@@ -120,6 +120,8 @@ def _tie(context: Context, counted: list[Counted], follower: int, leader: int) -
         drop_empty(two)
         scale(two, ratio, 2)
         return
+    if context.template(context.units[leader]).needs == t.id:
+        one.keep = np.where(np.isin(one.cell, two.cell), one.keep, 0)  # what is never missing needs no look
     cell = one.cell
     cells, first = np.unique(cell, return_index=True)
     totals = np.add.reduceat(one.keep, first) if len(first) else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""An independent, slow interpreter of question programs, written from docs/programs.md; it shares no code with the engine.
+"""An independent, slow interpreter of question programs, written from docs/programs.md; it shares no engine code.
 
     items, attributes, labels, splits ─► Pictures ─┐
     ontology.yaml ─► Words ────────────────────────┴─► Interpreter.answer(tree, slots, image)
@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import yaml
 
-Id = tuple[str, str]  # (kind, key) of a vocabulary entry: ("category", "jeans"), ("value", "colour/navy"), ("answer", "yes")
+Id = tuple[
+    str, str
+]  # (kind, key) of a vocabulary entry: ("category", "jeans"), ("value", "colour/navy"), ("answer", "yes")
 Tree = tuple[Any, ...]  # ("filter", ("scene",), "cat"): a function and its arguments; a slot is its name
 YES, NO, NOT_PRESENT = ("answer", "yes"), ("answer", "no"), ("answer", "not_present")
 MISSING = "missing"  # what `unique` gives where nothing of the kind is in the picture
@@ -26,7 +28,11 @@ MAX_COUNT = 32
 
 def rows(folder: Path, table: str) -> list[dict[str, Any]]:
     """All rows of a table of Parquet parts; none where the table is not there."""
-    return [r for part in sorted((folder / table).glob("part-*.parquet")) for r in pq.read_table(part, partitioning=None).to_pylist()]
+    return [
+        r
+        for part in sorted((folder / table).glob("part-*.parquet"))
+        for r in pq.read_table(part, partitioning=None).to_pylist()
+    ]
 
 
 def parse(text: str) -> Tree | str:
@@ -102,8 +108,16 @@ class Words:
         """Values that could be said beside a listed one."""
         values = self.attributes[attribute]["values"]
         near = set(self.value_up(attribute, key)) | {v for v in values if key in self.value_up(attribute, v)}
-        near |= set(values[key].get("compatible", ())) | {v for v, d in values.items() if key in d.get("compatible", ())}
+        near |= set(values[key].get("compatible", ())) | {
+            v for v, d in values.items() if key in d.get("compatible", ())
+        }
         return {u for v in near for u in self.value_up(attribute, v)}
+
+    def compatible(self, attribute: str, one: str, two: str) -> bool:
+        """Whether two values are stated to go together, in either direction, or one stands above the other."""
+        values = self.attributes[attribute]["values"]
+        stated = two in values[one].get("compatible", ()) or one in values[two].get("compatible", ())
+        return stated or two in self.value_up(attribute, one) or one in self.value_up(attribute, two)
 
     def applies(self, attribute: str, category: str) -> bool:
         """Whether an attribute is for a category or any below it."""
@@ -149,7 +163,9 @@ class Pictures:
             stated[r["item_id"]][r["attribute"]] = self._row(r["attribute"], r, r["complete"])
         self.items: dict[str, list[Item]] = defaultdict(list)
         for r in rows(folder, "items"):
-            self.items[r["image_id"]].append(Item(r["item_id"], r["category"], r["region"], stated.get(r["item_id"], {})))
+            self.items[r["image_id"]].append(
+                Item(r["item_id"], r["category"], r["region"], stated.get(r["item_id"], {}))
+            )
         self.labels: dict[str, dict[str, Row]] = defaultdict(dict)
         for r in rows(folder, "labels"):
             self.labels[r["image_id"]][r["label"]] = self._row(r["label"], r, True)
@@ -163,7 +179,11 @@ class Pictures:
             return Row(r["state"], (), complete)
         if self.words.exclusive(attribute) and len(values) > 1:
             values = tuple(v for v in values if set(values) <= set(self.words.value_up(attribute, v)))[:1]
-        return Row("present", values, complete or self.words.exclusive(attribute)) if values else Row("unknown", (), complete)
+        return (
+            Row("present", values, complete or self.words.exclusive(attribute))
+            if values
+            else Row("unknown", (), complete)
+        )
 
 
 class Picked(NamedTuple):
@@ -205,7 +225,13 @@ class Interpreter:
         """Whether a category, value or region is true of an item."""
         kind, key = said
         if kind == "category":
-            return True if key in self.words.up(item.category) else None if key in self.words.said_of(item.category) else False
+            return (
+                True
+                if key in self.words.up(item.category)
+                else None
+                if key in self.words.said_of(item.category)
+                else False
+            )
         if kind == "region":
             return None if item.region is None else item.region == key
         return self.has_value(item, *key.split("/", 1))
@@ -230,7 +256,9 @@ class Interpreter:
         if kind == "category":
             return bool(self.pictures.closed & set(self.words.up(key)))
         if kind == "region":
-            worn = [c for c, d in self.words.categories.items() if not d.get("abstract") and self.words.region_of(c) == key]
+            worn = [
+                c for c, d in self.words.categories.items() if not d.get("abstract") and self.words.region_of(c) == key
+            ]
             return all(self.is_closed(("category", c)) for c in worn)
         return False
 
@@ -307,8 +335,7 @@ class Interpreter:
             return None
         if set(first.values) == set(second.values):
             return True
-        near = any(b in self.words.said_beside(attribute[1], a) for a in first.values for b in second.values)
-        near |= any(a in self.words.said_beside(attribute[1], b) for a in first.values for b in second.values)
+        near = any(self.words.compatible(attribute[1], a, b) for a in first.values for b in second.values)
         return None if near else False
 
     def do_not(self, one: bool | None) -> bool | None:
@@ -334,4 +361,4 @@ class Interpreter:
             return None
         if value in self.words.value_up(attribute, row.values[0]):
             return True
-        return None if value in self.words.said_beside(attribute, row.values[0]) else False
+        return None if self.words.compatible(attribute, value, row.values[0]) else False

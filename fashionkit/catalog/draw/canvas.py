@@ -163,6 +163,12 @@ class Canvas:
                 [*xy.ravel().tolist(), *xy[0].tolist()], fill=line, width=max(1, round(self.unit * 0.45))
             )
 
+    def ghost(self, points: PointsLike) -> None:
+        """Counts a shape to what the item has alone, without drawing it: other items cover all of it."""
+        made = self._mask(points)
+        if made is not None:
+            self.alone[self._item].paste(255, made[1], made[0])
+
     def _own(self, mask: Image.Image, box: Ints) -> None:
         self.ids.paste(self._item, box, mask)
         if self._item:

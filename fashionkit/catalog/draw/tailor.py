@@ -22,7 +22,6 @@ _SLEEVE_EASE: Final = {
     "slim": (0.9, 1.0, 0.8),
     "regular": (1.8, 2.0, 1.5),
     "loose": (3.0, 4.0, 3.4),
-    "under": (0.2, 0.2, 0.0),
 }
 
 
@@ -152,10 +151,10 @@ def sleeve(body: Body, side: int, wear: Wear, fit: str, extra: float = 0.0) -> t
     """Returns a sleeve's outline, its cuff (two points across) and its angle from the vertical.
 
     Off-shoulder sleeves begin below the shoulder; `extra` widens sleeves of outer layers. `fit` is the garment's, or
-    `under` beneath another sleeve, which it must not stick out of.
+    slim where another sleeve covers it.
     """
     bones = body.arms[(side + 1) // 2]
-    share = SLEEVE_SHARE[wear.get("sleeve_length")] * (0.9 if fit == "under" else 1.0)
+    share = SLEEVE_SHARE[wear.get("sleeve_length")]
     eases = tuple(e + extra for e in _SLEEVE_EASE[fit])
     if wear.get("neckline") == "off_shoulder":
         bones = np.concatenate([[bones[0] + (bones[1] - bones[0]) * 0.2], bones[1:]])

@@ -202,10 +202,13 @@ def draw_sleeves(fig: Figure, wear: Wear) -> None:
     fabric, canvas = fig.fabrics[wear.slot], fig.canvas
     extra = OUTER_EXTRA if wear.slot == "outer" else 0.0
     shown = fig.shown(wear)
-    fit = wear.get("fit") if wear.slot == "outer" or "outer" not in fig.plan else "under"
+    fit = wear.get("fit") if wear.slot == "outer" or "outer" not in fig.plan else "slim"
     with canvas.item(ITEM_NUMBER[wear.slot]):
         for side in (-1, 1):
             outline, cuff, angle = sleeve(fig.body, side, wear, fit, extra)
+            if wear.slot != "outer" and "outer" in fig.plan:
+                canvas.ghost(outline)  # the sleeve of the outer layer is at least as long
+                continue
             canvas.shape(outline, fabric, angle=angle)
             elbow = fig.body.arms[(side + 1) // 2, 1]
             if wear.get("sleeve_length") == "long":
