@@ -185,18 +185,15 @@ def _finished(out: Path, identity: str) -> RunReport | None:
     if (out / "manifest.json").exists():
         manifest = read_manifest(out)
         if manifest.params.get("identity") == identity:
+            shutil.rmtree(out / ".work", ignore_errors=True)  # of a run that was killed just after its manifest
             counts = manifest.counts
             return RunReport(
                 str(out), counts["splits"], counts["families"], counts["programs"], ["already complete"], True
             )
         hint = "name another --out, or remove the folder"
         raise InputError("the folder holds the result of other settings", file=out, hint=hint)
-    if any(p.name not in (".work", "samples") for p in out.iterdir()):
-        known = {".work", "samples", "images", "vocab", "templates", "rejects", "ontology.yaml", "packs"}
-        if any(p.name not in known for p in out.iterdir()):
-            raise InputError(
-                "the folder is not empty and was not made by this command", file=out, hint="name another --out"
-            )
+    if not (out / ".work").is_dir() and any(out.iterdir()):
+        raise InputError("the folder is not empty and was not made by this command", file=out, hint="name another --out")
     return None
 
 
@@ -323,8 +320,8 @@ def _finish(job: Job, catalog: Catalog, out: Path, paths: list[Path], identity: 
     manifest = Manifest(KIND, SCHEMA, counts=counts, about=about)
     manifest.params = {"identity": identity, **context.spec.decides()}
     manifest.inputs = {"catalog": catalog.manifest.content_hash()}
-    shutil.rmtree(out / ".work")
     write_manifest(out, manifest, known)
+    shutil.rmtree(out / ".work")  # last: a folder without manifest and `.work` is none of ours
     return RunReport(str(out), counts["splits"], counts["families"], counts["programs"], _notes(context, solved))
 
 

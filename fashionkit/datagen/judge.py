@@ -188,6 +188,8 @@ class Judge:
     def _hardness(self, unit: Unit, t: Template, c: Candidates, answer: Array) -> tuple[Array, Array]:
         """Surprisal -log p(answer) and similarity to the nearest wrong answer, (n,) float32 each."""
         p, k = np.ones(len(answer), np.float32), np.zeros(len(answer), np.float32)
+        # Options change places, so both count, or the order would sway which samples are kept.
+        options = option_slots(t) if t.balance == "choice" and any(c.drawn[n].any() for n in option_slots(t)) else ()
         # B5 negates a B2 or B1 question and must rank its candidates as that one does.
         yes = (answer == YES) != (t.family == "B5")
         for slot in t.slots:
@@ -195,7 +197,7 @@ class Judge:
             at = c.row if slot.item == 1 else c.row2
             if slot.kind == "value":
                 drawer = self.drawers[self._attribute(unit, t, str(slot.of))]
-            elif slot.kind == "category" and slot.role != "own" and t.family != "N1":
+            elif slot.kind == "category" and (slot.drawn or slot.name in options) and t.family != "N1":
                 drawer = self.drawers["category"]
             else:
                 continue

@@ -228,8 +228,14 @@ class Canvas:
         return picture.point(table)
 
     def owners(self) -> np.ndarray:
-        """Returns the number of the item on top of each pixel: uint8, (size, size)."""
-        return np.asarray(self.ids)[1::OVERSAMPLE, 1::OVERSAMPLE]
+        """Returns the number of the item on top of each pixel: uint8, (size, size).
+
+        Specks go to what surrounds them: along an edge, single half covered pixels would stretch boxes.
+        """
+        owners = np.asarray(self.ids)[1::OVERSAMPLE, 1::OVERSAMPLE].copy()
+        for _ in range(2):
+            _without_specks(owners)
+        return owners
 
     def mark_pixels(self) -> Counter[tuple[int, str]]:
         """Returns (item, part) -> its visible pixels, if marks were kept."""
@@ -242,3 +248,15 @@ class Canvas:
     def area_alone(self, number: int) -> int:
         """Returns how many pixels item `number` would have if nothing covered it."""
         return int(np.count_nonzero(np.asarray(self.alone[number])[1::OVERSAMPLE, 1::OVERSAMPLE]))
+
+
+def _without_specks(owners: np.ndarray) -> None:
+    """Gives pixels with at most one neighbour of their own item to the most frequent of their neighbours, in place."""
+    padded = np.pad(owners, 1, mode="edge")
+    height, width = owners.shape
+    around = [padded[y : y + height, x : x + width] for y in range(3) for x in range(3) if (x, y) != (1, 1)]
+    alike = np.zeros(owners.shape, dtype=np.uint8)
+    for neighbour in around:
+        alike += neighbour == owners
+    for y, x in np.argwhere((alike < 2) & (owners > 0)):
+        owners[y, x] = np.bincount([neighbour[y, x] for neighbour in around]).argmax()
