@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from fashionkit.datagen.samples import SAMPLE_SPLITS
 from fashionkit.tables import InputError, read_manifest, write_text
 
 PAGE = Path(__file__).resolve().parent / "README.md"
@@ -20,7 +21,7 @@ def row(name: str, folder: Path) -> list[str]:
     """The cells of one question set."""
     manifest = read_manifest(folder, "questions")
     counts = manifest.counts
-    splits = ", ".join(f"{split} {count:,}" for split, count in counts["splits"].items() if count)
+    splits = ", ".join(f"{split} {counts['splits'][split]:,}" for split in SAMPLE_SPLITS if counts["splits"].get(split))
     family, most = max(counts["families"].items(), key=lambda pair: pair[1])
     share = f"{family}, {most / sum(counts['families'].values()):.1%}"
     figures = [f"{number:,}" for number in (counts["images"], counts["programs"], sum(counts["splits"].values()))]

@@ -59,6 +59,10 @@ class Call:
         below = [c for a in self.arguments if isinstance(a, Call) for c in a.calls()]
         return [self, *below]
 
+    def slots(self) -> set[str]:
+        """Names of all slots used."""
+        return {a.name for c in self.calls() for a in c.arguments if isinstance(a, Slot)}
+
     def functions(self) -> set[str]:
         """Names of all functions used."""
         return {c.function for c in self.calls()}

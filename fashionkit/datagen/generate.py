@@ -193,17 +193,20 @@ def _finished(out: Path, identity: str) -> RunReport | None:
         hint = "name another --out, or remove the folder"
         raise InputError("the folder holds the result of other settings", file=out, hint=hint)
     if not (out / ".work").is_dir() and any(out.iterdir()):
-        raise InputError("the folder is not empty and was not made by this command", file=out, hint="name another --out")
+        raise InputError(
+            "the folder is not empty and was not made by this command", file=out, hint="name another --out"
+        )
     return None
 
 
 def _clear_others(out: Path, folder: Path) -> None:
     """Removes half-done work of other settings, and what a kill left half-written."""
-    if (out / ".work").exists():
-        for other in (out / ".work").iterdir():
-            if other != folder:
-                shutil.rmtree(other)
-                shutil.rmtree(out / "samples", ignore_errors=True)
+    others = [path for path in folder.parent.glob("*") if path != folder]
+    if others:  # then what lies beside `.work` is theirs, too; it goes first, so that a kill in between changes nothing
+        for name in ("samples", "packs", "images", "vocab", "templates", "rejects"):
+            shutil.rmtree(out / name, ignore_errors=True)
+    for other in others:
+        shutil.rmtree(other)
     folder.mkdir(parents=True, exist_ok=True)
     sweep_temporary(out)
 

@@ -126,6 +126,8 @@ class Judge:
         if t.family == "N1":
             answer = np.where(answer == NOT_PRESENT, answer, NONE).astype(np.uint16)
         refused: Counter[str] = Counter()
+        if c.unclear:
+            refused["not the only item it could mean"] = c.unclear
         answer = self._refuse(refused, "not settled by the tables", answer, answer == NONE)
         if t.family in DEGENERATE_FAMILIES:
             answer = self._refuse(

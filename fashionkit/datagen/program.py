@@ -82,6 +82,12 @@ class Runner:
         assert isinstance(result, np.ndarray)
         return result
 
+    def item(self, call: Call) -> Item:
+        """The item that a `unique` call singles out."""
+        found = self._run(call)
+        assert isinstance(found, Item)
+        return found
+
     def _run(self, call: Call) -> Any:
         """The result of a call; equal parts of a program are run once."""
         if self.skip is None and call in self._known:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fashionkit.datagen.counter import again, mix, stream
 from fashionkit.datagen.negatives import Drawer
 from fashionkit.datagen.packs import Pack, SlotSpec, Template
-from fashionkit.datagen.program import Batch
+from fashionkit.datagen.program import Batch, Runner
 from fashionkit.datagen.scene import S_PRESENT, Scenes
 from fashionkit.datagen.vocab import LOOK, NONE
 
@@ -47,6 +47,7 @@ class Candidates:
         batch: Pictures, slots, attributes. row, row2: (n,) anchors: item rows, or the picture for labels.
         bits: (n,) uint64 random bits of each. drawn: (n,) bool per drawn slot name.
         place: (n,) position among all rounds of all anchors, by which `propose` finds it again.
+        unclear: Proposals left out because the item they are about is not the only one they could mean.
     """
 
     batch: Batch
@@ -55,6 +56,7 @@ class Candidates:
     bits: Array
     drawn: dict[str, Array]
     place: Array
+    unclear: int = 0
 
     def take(self, keep: Array) -> Candidates:
         """The candidates of a mask or index."""
@@ -233,13 +235,47 @@ class Proposer:
             at = row if slot.item == 1 else row2
             ids, taken = self._round_ids(t, slot, attributes, at, again(base, salt), rounds)
             keep &= ids != NONE
-            slots[slot.name], drawn[slot.name] = ids.reshape(-1), taken
+            slots[slot.name], drawn[slot.name] = ids, taken
+        unclear = self._drop_unclear(t, unit, rounds, slots, row, keep)
         place = np.flatnonzero(keep)
         anchor, of_round = place % max(len(row), 1), place // max(len(row), 1)
-        slots = {name: ids[place] for name, ids in slots.items()}
+        slots = {name: ids.reshape(-1)[place] for name, ids in slots.items()}
         drawn = {name: taken[of_round] for name, taken in drawn.items()}
         found = self._found(t, unit, slots, drawn, row[anchor], row2[anchor], base[anchor], of_round, place)
-        return self._tidied(t, unit, found)
+        found = self._tidied(t, unit, found)
+        found.unclear = unclear
+        return found
+
+    def _drop_unclear(
+        self,
+        t: Template,
+        unit: Unit,
+        rounds: list[tuple[str, int, int]],
+        slots: dict[str, Array],
+        row: Array,
+        keep: Array,
+    ) -> int:
+        """Takes out of `keep` the anchors that their own slots do not single out; returns how many proposals that were.
+
+        What is drawn cannot change which item is meant, so this is asked once a level instead of once a draw.
+        """
+        own = {x.name for x in t.slots if not x.drawn}
+        calls = [c for c in t.program.calls() if c.function == "unique" and c.slots() <= own]
+        levels: dict[int, list[int]] = {}
+        for number, (_, _, level) in enumerate(rounds):
+            levels.setdefault(level, []).append(number)
+        if not calls or len(levels) == len(rounds):
+            return 0
+        before = int(keep.sum())
+        names = set().union(*(c.slots() for c in calls))
+        for numbers in levels.values():
+            bound = np.flatnonzero(keep[numbers].any(0))
+            image = row[bound] if t.anchor == "image" else self.s.image[row[bound]]
+            runner = Runner(self.s, Batch(image, {n: slots[n][numbers[0]][bound] for n in names}))
+            clear = np.zeros(len(row), bool)
+            clear[bound] = np.logical_and.reduce([runner.item(c).ok for c in calls])
+            keep[numbers] &= clear
+        return before - int(keep.sum())
 
     def _rebound(self, t: Template, unit: Unit, row: Array, row2: Array, key: int, chosen: Array) -> Candidates:
         """As `_bound`, worked out for the chosen places alone."""

@@ -35,6 +35,22 @@ families: {B3: 0, B4: 0, B6: 0, C3: 0, C4: 0, C5: 0, C6: 0, C7: 0, G1: 0}
 drop: [B2.modified, B2.kind_value, B5.not_modified, B5.not_kind_value, C1.modified, C2.modified, C2.kind]
 """
 
+PACK = """\
+schema: fashionkit.pack/1
+templates:
+  - id: C8.mine
+    family: C8
+    slots: {cat: {category: own}}
+    program: count(filter(scene, cat))
+    balance: tempered
+    cell: [cat]
+    text:
+      - "how many {many cat}?"
+      - "what is the number of {many cat}?"
+      - "count the {many cat}."
+      - {text: "tell the number of {many cat}.", held_out: true}
+"""
+
 
 class Runs:
     """Makes the same set again and again, in whatever bad way."""
@@ -198,12 +214,13 @@ def test_stale_temporary_files_are_swept(runs: Runs, whole: dict[str, str], tmp_
 def test_half_a_set_of_other_settings_is_no_part_of_this_one(
     runs: Runs, whole: dict[str, str], tmp_path: Path, last: str
 ) -> None:
-    """Smaller shards lie there already, under numbers that this set does not use."""
-    out = tmp_path / "set"
-    (tmp_path / "other.yaml").write_text(SPEC.replace("shard_images: 12", "shard_images: 5"))
-    other = Runs(tmp_path, runs.catalog)
-    (tmp_path / "mine.yaml").write_text(SPEC.replace("shard_images: 12", "shard_images: 5"))
+    """Smaller shards and another pack lie there already, under names that this set does not use."""
+    out, other = tmp_path / "set", Runs(tmp_path, runs.catalog)
+    (tmp_path / "more.yaml").write_text(PACK)
+    spec = SPEC.replace("shard_images: 12", f"shard_images: 5\npacks: [core, {tmp_path / 'more.yaml'}]")
+    (tmp_path / "mine.yaml").write_text(spec)
     assert other.forked(out, dies_at_file(last)) == -signal.SIGKILL
+    assert (out / "packs" / "01-more.yaml").exists() == (last == "manifest.json")
     assert runs.make(out) == whole
 
 
@@ -307,7 +324,7 @@ def test_a_damaged_work_file_is_told_with_its_name(
             later.unlink()
     try:
         again = runs.make(out)
-    except InputError as error:
+    except ValueError as error:
         assert damaged.name in str(error)
         shutil.rmtree(out)
         again = runs.make(out)
