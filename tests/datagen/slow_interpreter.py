@@ -199,9 +199,11 @@ class Interpreter:
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures, self.words = pictures, pictures.words
+        self.meant: list[Item] = []  # what `unique` found in the last program
 
     def answer(self, tree: Tree | str, slots: dict[str, Id], image: str) -> Any:
         """The answer as a vocabulary entry, ("set", keys) for a list, None where it is not settled."""
+        self.meant = []
         result = self.run(tree, slots, image)
         return result if not isinstance(result, bool) else (YES if result else NO)
 
@@ -287,6 +289,7 @@ class Interpreter:
         if not items.may:
             return MISSING if self.closed(items.clauses) else None
         if len(items.sure) == 1 == len(items.may) and self.referred_to(items.sure[0], items.clauses):
+            self.meant.append(items.sure[0])
             return items.sure[0]
         return None
 

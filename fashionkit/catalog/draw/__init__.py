@@ -77,7 +77,8 @@ def draw_outfit(seed: int, index: int, size: int = 224, *, render: bool = True) 
     items = []
     for slot, (category, attributes) in shown.items():
         mask = owners == ITEM_NUMBER[slot]
-        fraction = np.count_nonzero(mask) / max(1, canvas.area_alone(ITEM_NUMBER[slot]))
+        # A tidied edge may add a pixel to an item that nothing covers.
+        fraction = min(1.0, float(np.count_nonzero(mask)) / max(1, canvas.area_alone(ITEM_NUMBER[slot])))
         items.append(DrawnItem(category, REGIONS[category], box_of(mask), mask, fraction, attributes))
     return Outfit(image, items, label, clean)
 

@@ -230,11 +230,18 @@ class Canvas:
     def owners(self) -> np.ndarray:
         """Returns the number of the item on top of each pixel: uint8, (size, size).
 
-        Specks go to what surrounds them: along an edge, single half covered pixels would stretch boxes.
+        Specks go to what surrounds them: along an edge, single half covered pixels would stretch boxes. In small
+        pictures an item of which only a speck is left keeps it.
         """
-        owners = np.asarray(self.ids)[1::OVERSAMPLE, 1::OVERSAMPLE].copy()
+        fine = np.asarray(self.ids)
+        owners = fine[1::OVERSAMPLE, 1::OVERSAMPLE].copy()
         for _ in range(2):
             _without_specks(owners)
+        seen = np.bincount(owners.ravel(), minlength=256)
+        for number in self.alone:
+            if not seen[number]:
+                for y, x in np.argwhere(fine == number) // OVERSAMPLE:
+                    owners[y, x] = number
         return owners
 
     def mark_pixels(self) -> Counter[tuple[int, str]]:
