@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fashionkit.datagen.counter import again, mix, stream
+from fashionkit.datagen.expression import Call
 from fashionkit.datagen.negatives import Drawer
 from fashionkit.datagen.packs import Pack, SlotSpec, Template
 from fashionkit.datagen.program import Batch, Runner
@@ -60,7 +61,9 @@ class Candidates:
 
     def take(self, keep: Array) -> Candidates:
         """The candidates of a mask or index."""
-        batch = Batch(self.batch.image[keep], {k: v[keep] for k, v in self.batch.slots.items()}, self.batch.attributes)
+        slots = {k: v[keep] for k, v in self.batch.slots.items()}
+        subjects = {k: v[keep] for k, v in self.batch.subjects.items()}
+        batch = Batch(self.batch.image[keep], slots, self.batch.attributes, subjects)
         drawn = {k: v[keep] for k, v in self.drawn.items()}
         return Candidates(batch, self.row[keep], self.row2[keep], self.bits[keep], drawn, self.place[keep])
 
@@ -242,8 +245,10 @@ class Proposer:
         slots = {name: ids.reshape(-1)[place] for name, ids in slots.items()}
         drawn = {name: taken[of_round] for name, taken in drawn.items()}
         found = self._found(t, unit, slots, drawn, row[anchor], row2[anchor], base[anchor], of_round, place)
+        if unclear is not None:
+            found.batch.subjects = {c: found.row if first else found.row2 for c, first in _subjects(t).items()}
         found = self._tidied(t, unit, found)
-        found.unclear = unclear
+        found.unclear = unclear or 0
         return found
 
     def _drop_unclear(
@@ -254,18 +259,18 @@ class Proposer:
         slots: dict[str, Array],
         row: Array,
         keep: Array,
-    ) -> int:
+    ) -> int | None:
         """Takes out of `keep` the anchors that their own slots do not single out; returns how many proposals that were.
 
-        What is drawn cannot change which item is meant, so this is asked once a level instead of once a draw.
+        What is drawn cannot change which item is meant, so this is asked once a level instead of once a draw. None:
+        there is nothing to gain, and nothing was asked.
         """
-        own = {x.name for x in t.slots if not x.drawn}
-        calls = [c for c in t.program.calls() if c.function == "unique" and c.slots() <= own]
+        calls = list(_subjects(t))
         levels: dict[int, list[int]] = {}
         for number, (_, _, level) in enumerate(rounds):
             levels.setdefault(level, []).append(number)
         if not calls or len(levels) == len(rounds):
-            return 0
+            return None
         before = int(keep.sum())
         names = set().union(*(c.slots() for c in calls))
         for numbers in levels.values():
@@ -302,6 +307,7 @@ class Proposer:
                 else:
                     slots[slot.name][lo:hi] = self._own(t, slot, attributes, at, bits, own_level)
         found = self._found(t, unit, slots, drawn, row, row2, base, of_round, chosen)
+        found.batch.subjects = {c: row if first else row2 for c, first in _subjects(t).items()}
         if t.balance == "choice":
             _shuffle_options(t, found)
         return found
@@ -410,6 +416,14 @@ class Proposer:
 
 def _attributes(t: Template, unit: Unit) -> dict[str, str]:
     return dict(zip((x.name for x in t.attribute_slots), unit.attributes, strict=True))
+
+
+def _subjects(t: Template) -> dict[Call, bool]:
+    """Calls of `unique` that single out the anchor by its own slots alone → whether that is the first of a pair."""
+    loose = {x.name for x in t.slots if x.drawn} | set(option_slots(t) if t.balance == "choice" else ())
+    calls = [c for c in t.program.calls() if c.function == "unique" and not c.slots() & loose]
+    second = {x.name for x in t.slots if x.item == 2}
+    return {c: not c.slots() & second for c in calls}
 
 
 def _slots(t: Template) -> list[tuple[int, SlotSpec]]:

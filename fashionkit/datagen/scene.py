@@ -1,7 +1,7 @@
 """A catalogue as arrays: every picture a scene of at most 32 items, every clause a column of bit masks.
 
     catalogue tables ─► Scenes: item rows (leaf, value[A], state[A], region, small) sorted by picture
-                        └► sure[I, K], may[I, K]: which items of picture i satisfy / could satisfy clause k
+                        └► masks[I, K]: which items of picture i satisfy / could satisfy clause k
 
 A clause is a category, a value or a region. `sure` is what the tables say; `may` adds what they leave open (unknown or
 hidden attributes, labels an honest annotator could have chosen instead). So "no" is known exactly where `may` is empty,
@@ -46,7 +46,8 @@ class Scenes:
         small: (M,) float32 in [-1.73, 1.73], high for small items; 0 where the area is unknown.
         attributes, labels: Keys of the A item attributes and L image labels that can be asked about.
         value: (M, A) vocabulary id of the value or set, 0 if none. state: (M, A) S_* codes. label: (I, L) ids.
-        sure, may: (I, K) bit masks. clause: vocabulary id → column, -1 where nothing in the catalogue has it.
+        masks: (I, K) bits of the items that satisfy a clause in the low half, of those that could in the high half.
+        whole: (I,) the same of no clause: all items. clause: vocabulary id → column, -1 where nothing has it.
         closed, sole, countable: (vocabulary,) bool: absence is known; names a product by itself; may be counted.
         complete: (M, A) bool: no further value of the attribute holds.
         held_out: (vocabulary, vocabulary) bool over (leaf, value): kept for the compositional split.
@@ -73,8 +74,8 @@ class Scenes:
     state: Array
     complete: Array
     label: Array
-    sure: Array = field(default_factory=lambda: np.empty((0, 0)))
-    may: Array = field(default_factory=lambda: np.empty((0, 0)))
+    masks: Array = field(default_factory=lambda: np.empty((0, 0)))
+    whole: Array = field(default_factory=lambda: np.empty(0))
     clause: Array = field(default_factory=lambda: np.empty(0))
     closed: Array = field(default_factory=lambda: np.empty(0))
     sole: Array = field(default_factory=lambda: np.empty(0))
@@ -350,8 +351,11 @@ def _mask_clauses(s: Scenes) -> None:
     s.clause = np.full(len(vocab), -1, np.int32)
     s.clause[columns] = np.arange(len(columns))
     most = int((s.start[1:] - s.start[:-1]).max(initial=0))
-    dtype: Any = np.uint16 if most <= 16 else np.uint32
-    s.sure, s.may = (np.zeros((len(s.image_ids), max(len(columns), 1)), dtype) for _ in range(2))
+    dtype: Any = np.uint32 if most <= 16 else np.uint64
+    half = dtype(np.dtype(dtype).itemsize * 4)
+    s.masks = np.zeros((len(s.image_ids), max(len(columns), 1)), dtype)
+    all_items = (dtype(1) << np.diff(s.start).astype(dtype)) - dtype(1)
+    s.whole = all_items << half | all_items
     _mark(s, s.leaf, holds, could)
     _mark(s, s.region, holds, could)
     for a, name in enumerate(s.attributes):
@@ -387,14 +391,16 @@ def _mark(s: Scenes, ids: Array, holds: dict[int, tuple[int, ...]], could: dict[
         if value == NONE:
             continue
         rows = order[lo:hi]
-        _or_bits(s, s.sure, rows, [int(s.clause[h]) for h in holds[value]])
-        _or_bits(s, s.may, rows, [int(s.clause[h]) for h in could[value] if s.clause[h] >= 0])
+        _or_bits(s, 0, rows, [int(s.clause[h]) for h in holds[value]])
+        _or_bits(s, 1, rows, [int(s.clause[h]) for h in could[value] if s.clause[h] >= 0])
 
 
-def _or_bits(s: Scenes, table: Array, rows: Array, columns: list[int]) -> None:
-    bits = (np.ones(len(rows), table.dtype) << s.bit[rows].astype(table.dtype)).astype(table.dtype)
+def _or_bits(s: Scenes, half: int, rows: Array, columns: list[int]) -> None:
+    """Sets the bits of some items for some clauses: half 0 is `sure`, half 1 `may`."""
+    kind = s.masks.dtype.type
+    bits = kind(1) << (s.bit[rows].astype(kind) + kind(half * s.masks.dtype.itemsize * 4))
     for column in columns:
-        np.bitwise_or.at(table[:, column], s.image[rows], bits)
+        np.bitwise_or.at(s.masks[:, column], s.image[rows], bits)
 
 
 def _mark_open(s: Scenes, a: int, name: str) -> None:
@@ -408,7 +414,7 @@ def _mark_open(s: Scenes, a: int, name: str) -> None:
         applies[number] = any(s.ontology.applies(name, k) for k in s.ontology.descendants(key))
     state = s.state[:, a]
     open_ = (state == S_HIDDEN) | ((state == S_UNKNOWN) & applies[s.leaf]) | ((state == S_PRESENT) & ~s.complete[:, a])
-    _or_bits(s, s.may, np.flatnonzero(open_), columns)
+    _or_bits(s, 1, np.flatnonzero(open_), columns)
 
 
 def _hold_out(catalog: Catalog, s: Scenes) -> None:
@@ -419,3 +425,5 @@ def _hold_out(catalog: Catalog, s: Scenes) -> None:
         if value is None or category is None:
             raise InputError("a held-out composition names unknown words", file=catalog.path, found=row)
         s.held_out[category, value] = True
+    for members, number in s.vocab.sets.items():  # a set says each of its values
+        s.held_out[:, number] = s.held_out[:, list(members)].any(axis=1)

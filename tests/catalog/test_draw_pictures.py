@@ -51,6 +51,12 @@ def test_other_sizes_show_the_same_outfit(size: int) -> None:
         assert item.mask.sum() / size**2 == pytest.approx(usual.mask.sum() / 224**2, rel=0.25, abs=5e-4)
 
 
+def test_every_item_keeps_a_pixel_in_small_pictures() -> None:
+    for k in range(60):
+        for item in draw_outfit(SEED, k, 64).items:
+            assert item.mask is not None and item.mask.any()
+
+
 def test_masks_do_not_overlap_and_boxes_are_exact() -> None:
     for outfit in outfits():
         total = np.zeros((224, 224), dtype=int)

@@ -24,17 +24,16 @@ from fashionkit.cli import main
 from fashionkit.datagen.generate import generate
 from fashionkit.datagen.spec import load_spec
 from fashionkit.tables import InputError, verify
-from tests.datagen.conftest import fingerprint
+from tests.datagen.conftest import fingerprint, make_catalog, random_pictures
 
 # Few templates keep it quick; budgets and several texts so that every step of a run is made.
 SPEC = """\
-shard_images: 12
+shard_images: 6
 phrasings: 2
-per_image: 90
-families: {B3: 0, B4: 0, B6: 0, C3: 0, C4: 0, C5: 0, C6: 0, C7: 0, G1: 0}
-drop: [B2.modified, B2.kind_value, B5.not_modified, B5.not_kind_value, C1.modified, C2.modified, C2.kind]
+per_image: 50
+families: {B3: 0, B4: 0, B6: 0, C2: 0, C3: 0, C4: 0, C5: 0, C6: 0, C7: 0, C8: 0, G1: 0}
+drop: [B2.modified, B2.kind_value, B5.not_modified, B5.not_kind_value, C1.modified]
 """
-
 PACK = """\
 schema: fashionkit.pack/1
 templates:
@@ -84,8 +83,10 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(outfits: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(tmp_path_factory.mktemp("resume"), outfits)
+def runs(tmp_path_factory: pytest.TempPathFactory, unsynced: None) -> Runs:
+    folder = tmp_path_factory.mktemp("resume")
+    pictures = random_pictures(folder / "catalog", 60, 8, one=False)
+    return Runs(folder, make_catalog(folder / "catalog", pictures, closed_categories=["item"], countable=["item"]))
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +136,17 @@ def test_any_number_of_workers_gives_the_same_bytes(
     runs: Runs, whole: dict[str, str], tmp_path: Path, workers: int
 ) -> None:
     assert runs.make(tmp_path / "set", workers=workers) == whole
-    assert len([name for name in whole if name.startswith("samples/")]) > 10
+    assert len([name for name in whole if name.startswith("samples/")]) >= 10
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     runs: Runs, whole: dict[str, str], tmp_path: Path, seed: int
 ) -> None:
     """Each attempt is killed after some more files, half of them just before the last one gets its name."""
     rng, out = np.random.default_rng(seed), tmp_path / "set"
     kills = 0
-    while (code := runs.forked(out, dies_at(int(rng.integers(1, 60)), bool(rng.random() < 0.5)))) != 0:
+    while (code := runs.forked(out, dies_at(int(rng.integers(1, 40)), bool(rng.random() < 0.5)))) != 0:
         assert code == -signal.SIGKILL
         assert not (out / "manifest.json").exists(), "no folder counts as finished before it is"
         kills += 1
@@ -158,34 +159,31 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
 def test_killed_by_the_clock_with_workers(runs: Runs, whole: dict[str, str], tmp_path: Path) -> None:
     rng, out = np.random.default_rng(7), tmp_path / "set"
     command = [sys.executable, "-c", "import sys; from fashionkit.cli import main; sys.exit(main())"]
-    kills, patience = 0, 0.6
+    kills = 0
     while True:
-        process = subprocess.Popen(
-            [*command, *runs.words(out, "--workers", 2)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-        )
-        assert process.stderr is not None
-        assert b"compiling" in process.stderr.readline()
-        time.sleep(rng.uniform(0.05, patience))
-        if process.poll() is not None:
+        words = runs.words(out, "--workers", 2)
+        with subprocess.Popen([*command, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            assert process.stderr is not None
+            started = b"compiling" in process.stderr.readline()  # not where the last kill came just after the end
+            if started and kills < 3:
+                time.sleep(rng.uniform(0.05, 1.0))
+                kills += process.poll() is None
+                process.kill()
+            said = process.stderr.read().decode()
+        if process.returncode != -signal.SIGKILL:
             break
-        process.kill()
-        process.wait()
-        process.stderr.close()
-        kills, patience = kills + 1, patience * 1.3
-        assert kills < 40
-    assert process.returncode == 0, process.stderr.read().decode()
-    process.stderr.close()
+    assert process.returncode == 0, said
     assert kills >= 1
     assert fingerprint(out) == whole
 
 
 def test_what_is_done_is_not_done_again(runs: Runs, whole: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "set"
-    assert runs.forked(out, dies_at_file("done-00004.json")) == -signal.SIGKILL
+    assert runs.forked(out, dies_at_file("done-00003.json")) == -signal.SIGKILL
     done = sorted(p.name for p in out.rglob("done-*.json"))
-    assert done == [f"done-{n:05d}.json" for n in range(4)]
-    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.parquet") if p.name < "part-00004"}
-    assert len([p for p in before if "samples" in str(p)]) >= 4
+    assert done == [f"done-{n:05d}.json" for n in range(3)]
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.parquet") if p.name < "part-00003"}
+    assert len([p for p in before if "samples" in str(p)]) >= 3
     counted = {p: n for p, n in before.items() if ".work" in str(p)}
     assert counted
     assert runs.make(out) == whole
@@ -217,7 +215,7 @@ def test_half_a_set_of_other_settings_is_no_part_of_this_one(
     """Smaller shards and another pack lie there already, under names that this set does not use."""
     out, other = tmp_path / "set", Runs(tmp_path, runs.catalog)
     (tmp_path / "more.yaml").write_text(PACK)
-    spec = SPEC.replace("shard_images: 12", f"shard_images: 5\npacks: [core, {tmp_path / 'more.yaml'}]")
+    spec = SPEC.replace("shard_images: 6", f"shard_images: 4\npacks: [core, {tmp_path / 'more.yaml'}]")
     (tmp_path / "mine.yaml").write_text(spec)
     assert other.forked(out, dies_at_file(last)) == -signal.SIGKILL
     assert (out / "packs" / "01-more.yaml").exists() == (last == "manifest.json")
@@ -244,7 +242,7 @@ def test_folders_of_the_same_names_that_are_not_ours_are_refused(runs: Runs, tmp
 # A full disk.
 
 
-@pytest.mark.parametrize("call", [3, 45, 90])
+@pytest.mark.parametrize("call", [3, 50])
 def test_a_full_disk_is_told_and_the_same_command_continues(
     runs: Runs,
     whole: dict[str, str],
@@ -310,7 +308,7 @@ def test_a_lost_worker_is_told_and_the_same_command_continues(
     assert runs.make(out) == whole
 
 
-@pytest.mark.parametrize("name", ["count", "spool", "select"])
+@pytest.mark.parametrize("name", ["count", pytest.param("spool", marks=pytest.mark.slow), "select"])
 def test_a_damaged_work_file_is_told_with_its_name(
     runs: Runs, whole: dict[str, str], tmp_path: Path, name: str
 ) -> None:

@@ -235,8 +235,10 @@ class Canvas:
         """
         fine = np.asarray(self.ids)
         owners = fine[1::OVERSAMPLE, 1::OVERSAMPLE].copy()
+        rows, columns = np.flatnonzero(owners.any(axis=1)), np.flatnonzero(owners.any(axis=0))
+        worn = owners[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
         for _ in range(2):
-            _without_specks(owners)
+            _without_specks(worn)
         seen = np.bincount(owners.ravel(), minlength=256)
         for number in self.alone:
             if not seen[number]:
