@@ -98,7 +98,7 @@ def tempered_counts(count: Array, options: BalanceOptions) -> Array:
         n[i] = min(n[i], options.ratio * n[i + 1])
     share = n**options.temper / (n**options.temper).sum()
     low, high = 0.0, float(n.max() ** (1 - options.temper))
-    for _ in range(50):
+    for _ in range(40):
         middle = (low + high) / 2
         kept = np.minimum(n, middle * n**options.temper)
         if kept[0] / kept.sum() <= share[0] + options.slack:

@@ -115,6 +115,7 @@ class Judge:
         self.s, self.pack, self.drawers, self.options = scenes, pack, drawers, options
         self.grammar = Grammar(scenes.vocab, scenes.root, noun, look)
         self.leak = leak_table(scenes)
+        self.answer_words = _answer_words(scenes)
         self.literal_leak = {n: self._literals(t) for n, t in enumerate(pack.templates)}
         d = np.arange(-int(LIMIT * STEPS), int(LIMIT * STEPS) + 1) / STEPS
         self.weight = np.clip(np.exp(options.beta * d), 1 / options.clip, options.clip)
@@ -162,7 +163,7 @@ class Judge:
         texts = [" ".join(p for p in q.parts if isinstance(p, str)) for q in t.paraphrases]
         if any("{name look}" in q.text for q in t.paraphrases):
             texts.append(self.grammar.look_noun)
-        return _contains(texts, _answer_words(self.s))
+        return _contains(texts, self.answer_words, len(self.s.vocab))
 
     def _split(self, t: Template, c: Candidates, answer: Array) -> tuple[Array, Array]:
         """Split of the picture, and where the sample rests on a held-out composition."""
@@ -316,9 +317,9 @@ class Judge:
         return u / (self.weight[steps + int(LIMIT * STEPS)] * self.options.clip)
 
 
-def _answer_words(s: Scenes) -> list[list[tuple[str, ...]]]:
-    """For each id the token sequences that would give it away: its text and its synonyms."""
-    found: list[list[tuple[str, ...]]] = []
+def _answer_words(s: Scenes) -> dict[tuple[str, ...], list[int]]:
+    """Token sequence → ids that saying it would give away: by their text or a synonym."""
+    found: dict[tuple[str, ...], list[int]] = {}
     for number, (kind, key) in enumerate(zip(s.vocab.kind, s.vocab.key, strict=True)):
         words = [s.vocab.text[number]]
         if kind == "category":
@@ -328,7 +329,9 @@ def _answer_words(s: Scenes) -> list[list[tuple[str, ...]]]:
             words += [*s.ontology.attributes[attribute].values[name].synonyms]
         elif kind not in ("region", "set"):
             words = []
-        found.append([tuple(fold(w).split()) for w in words if w])
+        for word in words:
+            if word:
+                found.setdefault(tuple(fold(word).split()), []).append(number)
     return found
 
 
@@ -337,9 +340,14 @@ def _grams(text: str) -> set[tuple[str, ...]]:
     return {tuple(tokens[i:j]) for i in range(len(tokens)) for j in range(i + 1, len(tokens) + 1)}
 
 
-def _contains(texts: list[str], words: list[list[tuple[str, ...]]]) -> Array:
-    grams = set().union(*(_grams("".join(ch if ch.isalnum() or ch in "'-" else " " for ch in text)) for text in texts))
-    return np.array([any(w in grams for w in forms) for forms in words])
+def _contains(texts: list[str], words: dict[tuple[str, ...], list[int]], size: int) -> Array:
+    """(size,) bool: ids whose words stand in one of the texts."""
+    found = np.zeros(size, bool)
+    for text in texts:
+        plain = "".join(ch if ch.isalnum() or ch in "'-" else " " for ch in text)
+        for gram in _grams(plain):
+            found[words.get(gram, [])] = True
+    return found
 
 
 def leak_table(s: Scenes) -> Array:
@@ -362,5 +370,5 @@ def leak_table(s: Scenes) -> Array:
             a = s.ontology.attributes[key]
             texts = [a.name, a.plural, *a.ask]
         if texts:
-            table[number] = _contains(texts, words)
+            table[number] = _contains(texts, words, len(s.vocab))
     return table

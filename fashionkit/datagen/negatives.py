@@ -127,6 +127,20 @@ def category_similarity(onto: Ontology, one: str, two: str) -> float:
     return 0.7 * 2 * common / (len(a) + len(b)) + 0.3 * same
 
 
+def category_similarities(onto: Ontology) -> Array:
+    """(n, n) float32 `category_similarity` of all categories, in the ontology's order."""
+    keys = list(onto.categories)
+    at = {key: n for n, key in enumerate(keys)}
+    line = np.zeros((len(keys), len(keys)), np.float32)  # row: a category; column: it or an ancestor of it
+    for key in keys:
+        line[at[key], [at[k] for k in (key, *onto.ancestors(key))]] = 1
+    depth = line.sum(1)
+    regions = [onto.region_of(key) or "" for key in keys]
+    same = np.equal.outer(np.array(regions), np.array(regions))
+    result: Array = 0.7 * 2 * (line @ line.T) / np.add.outer(depth, depth) + np.float32(0.3) * same
+    return result.astype(np.float32)
+
+
 def value_drawer(s: Scenes, name: str, options: NegativeOptions) -> Drawer:
     """The drawer of an item attribute or image label."""
     attribute = s.ontology.attributes[name]
@@ -152,7 +166,7 @@ def category_drawer(s: Scenes, options: NegativeOptions, groups: bool) -> Drawer
     onto, vocab = s.ontology, s.vocab
     keys = list(vocab.category)
     base, n = vocab.category[keys[0]], len(keys)
-    similar = np.array([[category_similarity(onto, a, b) for b in keys] for a in keys], np.float32)
+    similar = category_similarities(onto)
     train = s.split[s.image] == 0
     if not groups:
         silent = {vocab.category[k] for k in keys if not onto.categories[k].spoken}

@@ -54,8 +54,11 @@ class VQAStore:
         root = self.vocab.category[root_of(self.ontology)]
         about = self.manifest.about
         self.renderer = Renderer(self.pack, Grammar(self.vocab, root, about["noun"], about["look"]), self.slots)
+        for name in self.manifest.files:
+            if not (self.path / name).is_file():
+                raise InputError("a file of the question set is missing", file=self.path / name)
         self._files = [(s, p) for s in SAMPLE_SPLITS for p in sample_files(self.path, s)]
-        self._starts = np.cumsum([0, *(pq.read_metadata(p).num_rows for _, p in self._files)])
+        self._starts = np.cumsum([0, *(_row_count(p) for _, p in self._files)])
         self._cached: tuple[int, pa.Table] | None = None
 
     def __len__(self) -> int:
@@ -172,6 +175,13 @@ class VQAStore:
             picks = rng.choice(len(pool), min(share, len(pool)), replace=False)
             chosen += [pool[i] for i in sorted(picks)]
         return chosen[:n]
+
+
+def _row_count(path: Path) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"the file is damaged or not Parquet: {error}", file=path) from error
 
 
 def filled_program(t: Template, slots: dict[str, str]) -> str:

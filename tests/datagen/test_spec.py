@@ -100,7 +100,7 @@ def test_only_what_decides_the_content_belongs_to_its_identity(tmp_path: Path) -
         ("seed: 0\nfamilies:\n  C1: 1\n  C2: -1\n", 4, "0 or more"),
         ("seed: 0\nfamilies: {C1: much}\n", 2, "is needed"),
         ("seed: 0\nfamilies: [C1]\n", 2, "is needed"),
-        ("seed: 0\nseed: 1\n", 2, "twice"),
+        ("seed: 0\nseed: 1\n", 2, "stands here and in line 1"),
         ("seed: &a 0\n", 1, "anchor"),
     ],
 )
