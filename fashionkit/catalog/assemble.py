@@ -54,9 +54,11 @@ def begin(out: Path, made_from: dict[str, Any], overwrite: bool, stage: Callable
         return int(plan["shards"])
     finished = (out / MANIFEST).is_file()
     if finished and not overwrite:
-        manifest = read_manifest(out, KIND)
-        if {"inputs": manifest.inputs, "params": manifest.params} == made_from:
+        other = _differences(read_manifest(out, KIND), made_from)
+        if not other:
             return None
+        hint = "give another folder, or --overwrite"
+        raise InputError(f"the folder holds a catalogue made from {' and '.join(other)}", file=out, hint=hint)
     _may_be_replaced(out, overwrite or ((out / staging.HIDDEN).is_dir() and not finished))
     staging.remove(out)
     (out / staging.HIDDEN).mkdir(parents=True)
@@ -67,6 +69,15 @@ def begin(out: Path, made_from: dict[str, Any], overwrite: bool, stage: Callable
     return shards
 
 
+def _differences(manifest: Manifest, made_from: dict[str, Any]) -> list[str]:
+    """What a finished catalogue was made from, where it is not what is asked for now."""
+    mine, asked = {**manifest.inputs, **manifest.params}, {**made_from["inputs"], **made_from["params"]}
+    names = [name for name in sorted({*mine, *asked}) if mine.get(name) != asked.get(name)]
+    inputs = [f"another {name}" for name in names if name in {*manifest.inputs, *made_from["inputs"]}]
+    settings = [name for name in names if name in {*manifest.params, *made_from["params"]}]
+    return inputs + ([f"other settings ({', '.join(settings)})"] if settings else [])
+
+
 def _may_be_replaced(out: Path, allowed: bool) -> None:
     if out.is_file():
         raise InputError("this is a file, and a folder is needed", file=out)
@@ -74,7 +85,7 @@ def _may_be_replaced(out: Path, allowed: bool) -> None:
         return
     if not allowed:
         hint = "give another folder, or --overwrite"
-        raise InputError("the folder is not empty, and not an unfinished catalogue of the same", file=out, hint=hint)
+        raise InputError("the folder is not empty, and holds no catalogue", file=out, hint=hint)
     strange = [p.name for p in out.iterdir() if p.name not in (*_FILES, *TABLES, staging.HIDDEN)]
     if strange:
         hint = "give another folder"

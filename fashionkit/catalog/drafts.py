@@ -163,7 +163,8 @@ class Shard:
             refused: How many of its entries were refused (not: left out on purpose).
         """
         if self.settings.closed and refused:
-            detail = f"{refused} item(s) of picture {image.id!r} were refused, so that its list is no longer complete"
+            lost = f"{refused} item(s) of picture {image.id!r} were refused"
+            detail = f"{lost}, and under `closed_categories` a picture is taken whole or not at all"
             self.reject_image(image, Refused("incomplete_image", detail))
             return
         try:

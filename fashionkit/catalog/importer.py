@@ -30,7 +30,7 @@ from fashionkit.catalog.mapping import Mapping, load_mapping
 from fashionkit.catalog.schema import KIND
 from fashionkit.catalog.splits import SplitOptions, SplitReport
 from fashionkit.catalog.tabular import open_table
-from fashionkit.tables import InputError, read_manifest, read_table, sha256_file, table_parts
+from fashionkit.tables import InputError, read_manifest, read_table, sha256_file, shorten, table_parts
 
 
 @dataclass
@@ -61,12 +61,17 @@ class ImportReport:
         t = self.tally
         merged = f", {t.merged:,} merged into others" if t.merged else ""
         text = [f"{t.images:,} of {t.images_in:,} pictures, {t.items:,} items from {t.entries:,} entries{merged}"]
-        for reason, count in sorted((t.rejected + _lost_cells(t)).items(), key=lambda pair: -pair[1]):
-            text.append(f"  {reason}: {count:,}, e.g. {self.examples.get(reason, '')}")
-        for column, cells in t.cells.items():
-            parts = ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in cells.most_common())
-            text.append(f"  column {column}: {parts}")
+        for reason, count in _most_first(t.rejected + _lost_cells(t)):
+            text.append(f"  {reason}: {count:,}, e.g. {shorten(self.examples.get(reason, ''), 300)}")
+        for column, cells in sorted(t.cells.items()):
+            parts = ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in _most_first(cells))
+            text.append(f"  column {shorten(column)}: {parts}")
         return text if self.failure is None else [*text, self.failure]
+
+
+def _most_first(counts: Counter[str]) -> list[tuple[str, int]]:
+    """In an order that the counts alone decide, so that a report read back from the manifest is the same."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 class _Reader(Protocol):
@@ -149,7 +154,9 @@ def _settings(base: Path, name: str, mapping: Mapping, options: ImportOptions) -
 
 def _stage(source: Path, mapping: Mapping, stager: staging.Stager) -> int:
     if mapping.format == "table":
-        from_table.stage(open_table(source, mapping.table), mapping, stager)
+        table = open_table(source, mapping.table)
+        table.require([*mapping.columns(), *mapping.binary_columns()], mapping.asks_for)
+        from_table.stage(table, mapping, stager)
     elif mapping.format == "maskset":
         from_masks.stage(source, mapping, stager)
     else:

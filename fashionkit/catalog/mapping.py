@@ -21,8 +21,8 @@
     mask:     {bytes | path | folder, suffix, names, names_file}   maskset only
 
 A cell is looked up in this order: `values` (as written, then regardless of case), `unknown` / `absent` /
-`not_visible`, the spellings of `table.missing`, and, unless `words: false`, the ontology's own names and synonyms.
-What is found nowhere goes to the rejects with the nearest word. An empty cell is *unknown*, never *absent*.
+`not_visible`, the spellings of `table.missing`, and, unless `words: false`, the ontology's own names and synonyms
+(those of values also with a plural s). What is found nowhere goes to the rejects with the nearest word. An empty cell is *unknown*, never *absent*.
 `complete` says that a column lists every value that holds: `true`, or a list of categories for which it does.
 `not_for` are categories for which a column is not to be trusted, with the reason: the attribute stays unknown.
 """
@@ -157,14 +157,37 @@ class Mapping:
 
     def columns(self) -> list[str]:
         """Text columns that the source must have, each once, in the order in which the mapping names them."""
-        named = [self.image.id, self.image.path, self.image.group, self.item.id, *self.item.box, self.item.region]
-        named += [self.category.column, *(spec.column for spec in (*self.attributes, *self.labels)), self.mask.path]
-        named += [rule.column for rule in self.leave_out]
-        return list(dict.fromkeys(name for name in named if name is not None))
+        return list(dict.fromkeys(name for name, at in self._named() if at[-1] != "bytes"))
 
     def binary_columns(self) -> list[str]:
         """Columns of encoded pictures and masks."""
-        return [name for name in (self.image.bytes, self.mask.bytes) if name is not None]
+        return [name for name, at in self._named() if at[-1] == "bytes"]
+
+    def asks_for(self, column: str) -> str:
+        """Where the mapping names a column: file, line and key, for a message."""
+        at = next(at for name, at in self._named() if name == column)
+        line = load_yaml(self.path)[1].of(*at)
+        return f"{self.path}, line {line} (`{'.'.join(map(str, at))}`), asks for it"
+
+    def _named(self) -> list[tuple[str, tuple[str | int, ...]]]:
+        """Each column that is named, and the keys that lead to it."""
+        image, item, mask = self.image, self.item, self.mask
+        named: list[tuple[str | None, tuple[str | int, ...]]] = [
+            (image.id, ("image", "id")),
+            (image.path, ("image", "path")),
+            (image.bytes, ("image", "bytes")),
+            (image.group, ("image", "group")),
+            (item.id, ("item", "id")),
+            *((name, ("item", "box", i)) for i, name in enumerate(item.box)),
+            (item.region, ("item", "region")),
+            (self.category.column, ("category", "column")),
+            *((spec.column, ("attributes", i, "column")) for i, spec in enumerate(self.attributes)),
+            *((spec.column, ("labels", i, "column")) for i, spec in enumerate(self.labels)),
+            (mask.path, ("mask", "path")),
+            (mask.bytes, ("mask", "bytes")),
+            *((rule.column, ("leave_out", i, "column")) for i, rule in enumerate(self.leave_out)),
+        ]
+        return [(name, at) for name, at in named if name is not None]
 
 
 def load_mapping(path: str | Path) -> Mapping:
@@ -314,7 +337,7 @@ class _Checker:
         for section, scope, specs in (("attributes", "item", m.attributes), ("labels", "image", m.labels)):
             for i, spec in enumerate(specs):
                 self._spec(spec, scope, (section, i))
-        for name in ("closed_categories", "countable", "sole_categories"):
+        for name in ("closed_categories", "countable", "sole_categories", "alone_categories"):
             self._known(getattr(m.facts, name), onto.categories, "catalog", name)
         self._known(m.facts.complete_attributes, onto.attributes, "catalog", "complete_attributes")
         self._format()

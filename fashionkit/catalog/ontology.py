@@ -2,9 +2,9 @@
 
 One YAML file (`fashionkit.ontology/1`) drives question texts, attribute heads and prompts alike:
 
-    regions:     key → {name, phrase}
+    regions:     key → {name, phrase, place}
     categories:  key → {name, plural, parent, region, pair, mass, unit, synonyms, overlaps, abstract, spoken, an}
-    attributes:  key → {name, scope, exclusive, visible, verb, order, applies_to, ask, values: key → {...}}
+    attributes:  key → {name, scope, exclusive, visible, verb, order, applies_to, ask, open_on, values: key → {...}}
 
 Keys are ids; names are what a person reads. `overlaps` between categories and `compatible` between values say what an
 honest annotator could have chosen instead: such pairs are never used as a "no" or as each other's alternative.
@@ -29,12 +29,17 @@ NAME = re.compile(r"[^\W_][^\n\r\t{}<>]*\Z")
 
 @dataclass(frozen=True)
 class Region:
-    """Where an item is worn: `name` answers "where", `phrase` completes "what is worn ..."."""
+    """Where an item is worn: `name` answers "where", `phrase` completes "what is worn ...".
+
+    Attributes:
+        place: Whether it is a part of the body, so that "where is it worn" can be asked of its items.
+    """
 
     key: str
     name: str = ""
     phrase: str = ""
     worn: str = ""
+    place: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class Attribute:
         order: Place in a row of adjectives, low stands first.
         applies_to: Categories (descendants included) that can have it.
         ask: Openings of a question for its value, with {is}, {does} and {the}.
+        open_on: "attribute/value" of an item on which the stated value is not all that holds: the colour of a striped
+            shirt excludes no other colour.
     """
 
     key: str
@@ -105,6 +112,7 @@ class Attribute:
     order: int = 50
     applies_to: tuple[str, ...] = ("item",)
     ask: tuple[str, ...] = ()
+    open_on: tuple[str, ...] = ()
     values: dict[str, Value] = field(default_factory=dict)
 
 
@@ -325,7 +333,7 @@ class _Reader:
         entry = self._entry(Region, key, raw, ("regions", key))
         name = entry.name or key.replace("_", " ")
         phrase = entry.phrase or f"on the {name}"
-        return Region(key, name, phrase, entry.worn or phrase)
+        return Region(key, name, phrase, entry.worn or phrase, entry.place)
 
     def _category(self, key: str, raw: Any) -> Category:
         entry = self._entry(Category, key, raw, ("categories", key))
@@ -369,6 +377,8 @@ class _Reader:
             self._no_cycle(c.key, {k: v.parent for k, v in onto.categories.items()}, at)
         for a in onto.attributes.values():
             self._known(a.applies_to, onto.categories, "attributes", a.key, "applies_to")
+            pairs = [f"{b.key}/{v}" for b in onto.attributes.values() for v in b.values]
+            self._known(a.open_on, pairs if a.open_on else (), "attributes", a.key, "open_on")
             for v in a.values.values():
                 here = ("attributes", a.key, "values", v.key)
                 self._known((v.parent,), a.values, *here, "parent")

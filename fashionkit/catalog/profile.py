@@ -20,6 +20,7 @@ from fashionkit.tables import InputError
 
 MAX_ROWS = 200_000  # rows that are looked at
 MAX_WORDS = 2_000  # different words of a column that are kept
+SLIPS = 0.05  # share of the rows that may break what the others show: ids that stand twice, photos that are shared
 _NUMBER = re.compile(r"[-+]?[0-9]+([.,][0-9]+)?\Z")
 _MISSING = frozenset(MISSING_WORDS)
 
@@ -60,6 +61,16 @@ class Profile:
         return self.filled == self.rows > 0 and self.distinct == self.rows
 
     @property
+    def repeated(self) -> int:
+        """Rows whose word stands in an earlier row."""
+        return self.filled - self.distinct
+
+    @property
+    def nearly_unique(self) -> bool:
+        """Every row has a word of its own, but for a few slips: one row, or a small share of them."""
+        return self.distinct > 1 and few(self.rows - self.distinct, self.rows)
+
+    @property
     def paths(self) -> bool:
         """The words name picture files."""
         return not self.urls and self.share(endings=PICTURES) > 0.9
@@ -80,6 +91,11 @@ class Profile:
         total = self.words.total() or 1
         length = sum(len(word.split()) * n for word, n in self.words.items()) / total
         return length > 3 and self.distinct > 0.3 * self.filled
+
+
+def few(slips: int, rows: int) -> bool:
+    """Whether so few rows of a column may be mistakes, rather than what the column is like."""
+    return slips <= max(1, SLIPS * rows)
 
 
 def _hit(word: str, test: re.Pattern[str] | None, endings: tuple[str, ...]) -> bool:

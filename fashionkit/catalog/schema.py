@@ -125,6 +125,8 @@ class Facts:
         countable: Categories whose rows are single pieces, so that they may be counted.
         sole_categories: For scene `product`: categories of which a picture shows at most the product itself, so that
             they can name it ("the footwear"); no model wears another one beside it.
+        alone_categories: For scene `product`: categories whose pictures show nothing but the product, so that "the blue
+            product" can only be it; a shirt is worn with other things, which may be blue too.
         complete_attributes: Non-exclusive attributes whose listed values are all that hold.
         licence: Licence of the source, or `not stated`.
         source: Where the data come from.
@@ -138,6 +140,7 @@ class Facts:
     closed_categories: list[str] = field(default_factory=list)
     countable: list[str] = field(default_factory=list)
     sole_categories: list[str] = field(default_factory=list)
+    alone_categories: list[str] = field(default_factory=list)
     complete_attributes: list[str] = field(default_factory=list)
     licence: str = "not stated"
     source: str = "not stated"

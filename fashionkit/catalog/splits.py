@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fashionkit.catalog.neardup import THUMB_BYTES, Pairs, components, near_duplicates
 from fashionkit.catalog.schema import COMPOSITIONS, PRESENT, SPLIT_TABLE, SPLITS
-from fashionkit.tables import InputError, part_path, read_table, table_parts, write_table, write_text
+from fashionkit.tables import InputError, part_path, read_table, shorten, table_parts, write_table, write_text
 
 REPORT = "split_report.json"
 Triple = tuple[str, str, str]  # category, attribute, value
@@ -121,10 +121,15 @@ class SplitReport:
             text.append(f"  without a thumb, not compared: {self.not_compared:,} images")
         for row in self.largest:
             by = ", ".join(f"{why} {links:,}" for why, links in row["by"].items() if links)
-            ids = ", ".join(row["ids"]) + (", …" if row["images"] > len(row["ids"]) else "")
+            ids = _listed(row["ids"], row["images"])
             text.append(f"  group of {row['images']:,} ({row['share']:.2%}, {row['split']}; links: {by}): {ids}")
         text.append(f"  held-out compositions: {self.compositions['held_out']:,} of {self.compositions['eligible']:,}")
         return text + [f"warning: {warning}" for warning in self.warnings]
+
+
+def _listed(ids: list[str], total: int) -> str:
+    """The first of `total` ids as a line that any terminal may be shown."""
+    return ", ".join(shorten(name, 60) for name in ids) + (", …" if total > len(ids) else "")
 
 
 def split_catalog(folder: Path, options: SplitOptions = SplitOptions()) -> SplitReport:
@@ -230,7 +235,7 @@ def _given(ids: list[str], group: NDArray[np.int64], options: SplitOptions, repo
     np.maximum.at(fixed, group, stated)
     moved = np.flatnonzero((stated >= 0) & (stated != fixed[group]))
     if len(moved):
-        some = ", ".join(ids[row] for row in moved[:_LISTED]) + (", …" if len(moved) > _LISTED else "")
+        some = _listed([ids[row] for row in moved[:_LISTED]], len(moved))
         what = f"{len(moved):,} images went with their group to a more held-out split"
         report.warnings.append(f"the given split tears {len(np.unique(group[moved])):,} groups apart; {what}: {some}")
     if unknown := len(given.keys() - set(ids)):

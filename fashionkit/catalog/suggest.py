@@ -18,14 +18,16 @@ from pathlib import Path
 
 from fashionkit.catalog.mapping import load_mapping
 from fashionkit.catalog.ontology import Attribute, Ontology, fold
-from fashionkit.catalog.profile import Profile, profiles
+from fashionkit.catalog.profile import Profile, few, profiles
 from fashionkit.catalog.tabular import open_table
-from fashionkit.tables import InputError, write_text
+from fashionkit.catalog.words import value_words
+from fashionkit.tables import InputError, shorten, write_text
 
 _ID = re.compile(r"(^|[_ ])(id|sku|asin|article|uuid|code|no|number)$", re.IGNORECASE)
 _GROUP = re.compile(r"(product|style|item|session|sender|seller|user|contributor|look|outfit|model)", re.IGNORECASE)
 _SEPARATORS = ",;|/"
 _ENOUGH = 0.6  # share of the filled cells whose words the ontology must know
+CLOSE = 0.8  # likeness (of difflib) from which a word is offered as what another one may mean
 _HIDDEN_BUT_KEPT = frozenset({"gender"})  # a picture cannot show it, yet the catalogue states it as the shop's label
 
 
@@ -116,9 +118,10 @@ def _lines(found: Suggestion, out: Path, ontology_out: Path | None, added: dict[
     for column in found.columns:
         what = column.role if column.attribute is None else f"{column.role} {column.attribute}"
         lost = [word for word in column.words.lost if (column.attribute or "category", word) not in added]
-        missing = f"; not in the ontology: {', '.join(lost[:5])}{', …' if len(lost) > 5 else ''}" if lost else ""
-        text.append(f"  {column.profile.name}: {what} ({column.reason}){missing}")
-    text += [f"note: {note}" for note in found.notes]
+        some = ", ".join(shorten(word, 60) for word in lost[:5]) + (", …" if len(lost) > 5 else "")
+        missing = f"; not in the ontology: {some}" if lost else ""
+        text.append(f"  {shorten(column.profile.name, 60)}: {what} ({column.reason}){missing}")
+    text += [f"note: {shorten(note, 300)}" for note in found.notes]
     if ontology_out is not None:
         text.append(f"{ontology_out}: the ontology with {len(added)} new words")
     return [*text, f"{out}: read it, mend it, then: fashionkit catalog import {found.source} OUT --mapping {out}"]
@@ -128,7 +131,7 @@ def read_table_roles(source: Path, ontology: Ontology) -> Suggestion:
     """Decides what each column of a table is.
 
     Raises:
-        InputError: No rows, no unique id, or no column of categories.
+        InputError: No rows, nothing that can be an id, or no column of categories.
     """
     table = open_table(source)
     columns = [Column(profile) for profile in profiles(table)]
@@ -172,25 +175,56 @@ def _existing(base: Path, profile: Profile) -> tuple[str, int]:
 
 
 def _ids(found: Suggestion) -> None:
-    """One unique column is the id; a repeated picture path makes it an item's, and the path the picture's."""
+    """A column of unique words is the id; a path that many rows share makes it an item's, and the path the picture's.
+
+    Ids that stand twice are the commonest slip of real tables, and the import refuses just those rows. So a column
+    that is named like an id is one despite a few of them, and a few shared photos do not make a catalogue of outfits.
+    """
     free = [c for c in found.columns if c.role == "left out" and not c.profile.list]
-    unique = [c for c in free if c.profile.unique and not c.profile.text]
     path = next(iter(found.of("picture path")), None)
-    best = next((c for c in unique if _ID.search(c.profile.name)), None)
-    if best is None and (path is None or not path.profile.unique):
-        best = min(unique, key=lambda c: c.profile.numbers, default=None)  # a number may be a price
-    if best is not None and path is not None and path.profile.filled > path.profile.distinct:
-        best.role, best.reason = "item id", "a word of its own in each row"
-        path.reason += ", some of them in several rows: several items a picture"
-    elif best is not None:
-        best.role, best.reason = "id", "a word of its own in each row"
-    elif path is None or not path.profile.unique:
+    best = _best_id(free, path)
+    if best is None and (path is None or not path.profile.nearly_unique):
         names = [c.profile.name for c in found.columns]
         hint = "add a column with a word of its own in each row"
         raise InputError("no column can be the id", file=found.source, found=names, hint=hint)
+    if best is not None:
+        nearly = "" if best.profile.unique else "nearly "
+        best.role, best.reason = "id", f"a word of its own in {nearly}each row"
+    if best is not None and path is not None and not few(path.profile.repeated, path.profile.rows):
+        best.role = "item id"
+        path.reason += ", some of them in several rows: several items a picture"
+    elif best is not None and path is not None and path.profile.repeated > best.profile.repeated:
+        what = f"column {path.profile.name!r} repeats a picture (rows: {path.profile.repeated:,})"
+        found.notes.append(f"{what}; each row counts as a picture of its own, unless `item.id` is set")
+    _note_slips(found, best or path)
     groups = [c for c in free if c.role == "left out" and _ID.search(c.profile.name) and _GROUP.search(c.profile.name)]
     if groups:
         groups[0].role, groups[0].reason = "group", "an id that several rows share: they go to one split"
+
+
+def _best_id(free: list[Column], path: Column | None) -> Column | None:
+    """The column that is the id; None where it is the picture's path, or where there is none."""
+    words = [c for c in free if not c.profile.text]
+    named = [c for c in words if _ID.search(c.profile.name)]
+    files_do = path is not None and path.profile.unique
+    # where each row has a photo of its own, a repeated `product_id` means several photos of a product: a group
+    slips = [c for c in named if c.profile.nearly_unique and not (files_do and _GROUP.search(c.profile.name))]
+    best = next(iter([*(c for c in named if c.profile.unique), *slips]), None)
+    if best is None and not files_do:
+        rest = [c for c in words if c.profile.unique and not c.profile.numbers]
+        numbers = [] if path is not None and path.profile.nearly_unique else [c for c in words if c.profile.unique]
+        best = next(iter([*rest, *numbers]), None)  # a number may be a price: the last resort
+    return best
+
+
+def _note_slips(found: Suggestion, column: Column | None) -> None:
+    """Says which rows the import will refuse for their id."""
+    assert column is not None, "some column is the id"
+    profile = column.profile
+    counts = (("repeat an earlier id", profile.repeated), ("have none", profile.rows - profile.filled))
+    refused = " or ".join(f"{what} ({count:,})" for what, count in counts if count)
+    if refused:
+        found.notes.append(f"column {profile.name!r} is the id; the import will refuse the rows that {refused}")
 
 
 def _category(found: Suggestion) -> None:
@@ -221,8 +255,9 @@ def _attribute(found: Suggestion, column: Column) -> None:
         return
     best: tuple[float, Attribute, str | None, Words] | None = None
     for attribute in found.ontology.attributes.values():
+        table = value_words(found.ontology, attribute.key)
         for separator, counts in _parted(profile):
-            words = match(counts, found.ontology.value_words[attribute.key])
+            words = match(counts, table)
             score = words.share + 0.3 * _named(profile.name, attribute) - (0.01 if separator else 0)
             if words.found and (best is None or score > best[0]):
                 best = (score, attribute, separator, words)
@@ -308,7 +343,7 @@ def _slips(words: Words) -> dict[str, str]:
         others = {
             fold(o): o for o in words.counts if o != word and (words.counts[o] > words.counts[word] or o in words.found)
         }
-        close = get_close_matches(fold(word), others, n=1, cutoff=0.8)
+        close = get_close_matches(fold(word), others, n=1, cutoff=CLOSE)
         if close:
             near[word] = others[close[0]]
     return near

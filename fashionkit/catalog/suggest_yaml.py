@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import yaml
 from fashionkit.catalog.mapping import MAPPING_SCHEMA
 from fashionkit.catalog.ontology import KEY, NAME, Ontology, fold
 from fashionkit.catalog.profile import file_name
-from fashionkit.catalog.suggest import Column, Suggestion, Words
-from fashionkit.tables import nearest, shorten
+from fashionkit.catalog.suggest import CLOSE, Column, Suggestion, Words
+from fashionkit.tables import shorten
 from fashionkit.tables.yamls import load_yaml
 
 Added = dict[tuple[str, str], str]  # (attribute or "category", word) → new key
@@ -48,7 +49,7 @@ def mapping_yaml(found: Suggestion, ontology_name: str, added: Added) -> str:
         "catalog:",
         f"  name: {quoted(name)}",
         f"  scene: {'outfit' if found.of('item id') else 'product'}",
-        "  noun: item",
+        f"  noun: {'item' if found.of('item id') else 'product'}",
         "  licence: not stated   # say what you may do with the pictures",
         f"  source: {quoted(found.source.name)}",
         "",
@@ -85,8 +86,7 @@ def _category(column: Column, found: Suggestion, added: Added) -> list[str]:
     lost = [word for word in column.words.lost if ("category", word) not in added]
     if lost:
         lines.append("  skip:")
-        allowed = list(found.ontology.category_words)
-        lines += _lost(column.words, lost, allowed, found.ontology.category_words, "    ")
+        lines += _lost(column.words, lost, found.ontology.category_words, "    ")
     return lines
 
 
@@ -103,8 +103,7 @@ def _values(column: Column, key: str, ontology: Ontology, added: Added) -> list[
     lost = [word for word in column.words.lost if (column.attribute, word) not in added]
     if lost:
         lines.append("    unknown:")
-        table = ontology.value_words[column.attribute]
-        lines += _lost(column.words, lost, list(table), table, "      ")
+        lines += _lost(column.words, lost, ontology.value_words[column.attribute], "      ")
     return lines
 
 
@@ -115,17 +114,17 @@ def _found(words: Words, added: dict[str, str], indent: str) -> list[str]:
     ]
 
 
-def _lost(words: Words, lost: list[str], allowed: list[str], table: dict[str, str], indent: str) -> list[str]:
+def _lost(words: Words, lost: list[str], table: dict[str, str], indent: str) -> list[str]:
     lines = []
     for word in lost:
         slip = words.near.get(word)
-        close = nearest(fold(word), allowed)
+        close = get_close_matches(fold(word), table, n=1, cutoff=CLOSE)
         if slip is not None and slip in words.found:
             hint = f'; written like "{slip}", so perhaps {quoted(word)}: {words.found[slip]}'
         elif slip is not None:
             hint = f'; written like "{slip}"'
         else:
-            hint = f"; nearest: {table[close]}" if close else ""
+            hint = f"; nearest: {table[close[0]]}" if close else ""
         lines.append(f"{indent}{quoted(word)}: {_NOT_YET}   # {words.counts[word]:,}{_comment(hint)}")
     return lines
 

@@ -15,7 +15,7 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,13 @@ class Source(ABC):
     def batches(self, columns: Sequence[str], binary: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Tables of ROW and the wanted columns (prefixed), in source order."""
 
-    def require(self, columns: Iterable[str]) -> None:
-        """Raises InputError, with the nearest name, when a column is not there."""
+    def require(self, columns: Iterable[str], asks: Callable[[str], str] | None = None) -> None:
+        """Raises InputError, with the nearest name, when a column is not there; `asks` says who wants it."""
         for name in columns:
             if name not in self.names:
-                raise InputError("the table has no such column", file=self.path, found=name, allowed=self.names)
+                hint = None if asks is None else asks(name)
+                problem = "the table has no such column"
+                raise InputError(problem, file=self.path, found=name, allowed=self.names, hint=hint)
 
 
 def open_table(path: Path, spec: TableSpec | None = None) -> Source:

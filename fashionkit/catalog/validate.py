@@ -180,7 +180,7 @@ def _splits(catalog: Catalog) -> Iterator[str]:
 
 def _facts(catalog: Catalog) -> Iterator[str]:
     facts, onto = catalog.facts, catalog.ontology
-    for name in ("closed_categories", "countable", "sole_categories"):
+    for name in ("closed_categories", "countable", "sole_categories", "alone_categories"):
         yield from _unknown(f"catalog.yaml, {name}", getattr(facts, name), list(onto.categories))
     yield from _unknown("catalog.yaml, complete_attributes", facts.complete_attributes, list(onto.attributes))
 

@@ -17,6 +17,16 @@ from fashionkit.tables import nearest, shorten
 UNMAPPED = "unmapped"
 
 
+def value_words(ontology: Ontology, attribute: str) -> dict[str, str]:
+    """Folded words of an attribute's values → key, with and without a plural s ("polka dots").
+
+    A plural that is the name of a thing is none: `Shorts` says nothing of a length.
+    """
+    own, things = ontology.value_words[attribute], ontology.category_words
+    plurals = {f"{word}s": key for word, key in own.items() if f"{word}s" not in things}
+    return plurals | own
+
+
 class Refused(ValueError):
     """A source row, or one cell of it, that cannot be taken over; becomes a row of the rejects table."""
 
@@ -40,7 +50,8 @@ class ValueWords:
     def __init__(self, spec: ValueSpec, ontology: Ontology, missing: Iterable[str]) -> None:
         self.spec = spec
         self._allowed = ontology.value_words[spec.attribute] if spec.words else {}
-        table: dict[str, Found] = {word: Found(PRESENT, key) for word, key in self._allowed.items()}
+        known = value_words(ontology, spec.attribute) if spec.words else {}
+        table: dict[str, Found] = {word: Found(PRESENT, key) for word, key in known.items()}
         table |= {fold(word): Found(UNKNOWN) for word in missing}
         exact: dict[str, Found] = {word: Found(UNKNOWN, why=why) for word, why in spec.unknown.items()}
         exact |= {word: Found(ABSENT) for word in spec.absent}

@@ -75,11 +75,12 @@ def show(args: ShowArgs) -> None:
     rows = store.sample(args.n, args.family, args.split, args.seed)
     if not rows:
         raise InputError("no such samples in this set", file=args.path, found=args.family or args.split)
-    print("\n".join(sample_lines(rows)))
     if args.html is not None:
         from pathlib import Path
 
         write_text(Path(args.html), page(store, rows, args.catalog))
+    print("\n".join(sample_lines(rows)))
+    if args.html is not None:
         print(f"wrote {args.html}")
 
 

@@ -112,18 +112,24 @@ def tempered_counts(count: Array, options: BalanceOptions) -> Array:
     return result
 
 
-def scale(cells: Cells, factor: float, together: int) -> None:
+def scale(cells: Cells, factor: float, together: int, carry: float = 0.0) -> float:
     """Keeps `factor` of every cell, by cumulative rounding, so that totals fit and sides stay equal.
 
     Args:
         cells: Solved cells. factor: 0..1. together: 2 where the two sides of a cell move together, else 1.
+        carry: What rounding left over in the cells before these, 0..1.
+
+    Returns:
+        What rounding leaves over for the cells that follow: many small units then lose nothing together.
     """
     if factor >= 1:
-        return
+        return carry
     keep = cells.keep[::together] if together == 2 and _paired(cells) else cells.keep
-    running = np.floor(np.cumsum(keep) * factor + 1e-9).astype(np.int64)
+    exact = np.cumsum(keep) * factor + carry
+    running = np.floor(exact + 1e-9).astype(np.int64)
     scaled = np.minimum(np.diff(running, prepend=0), keep)
     cells.keep = np.repeat(scaled, 2) if keep is not cells.keep else scaled
+    return max(0.0, float(exact[-1] - running[-1])) if len(exact) else carry
 
 
 def _paired(cells: Cells) -> bool:

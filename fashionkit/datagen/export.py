@@ -7,6 +7,7 @@ Parts follow the parts of the set, each written whole; an interrupted export goe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -17,14 +18,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fashionkit.catalog.catalog import Catalog
 from fashionkit.datagen.samples import SAMPLE_SPLITS, sample_files
 from fashionkit.datagen.store import VQAStore
 from fashionkit.engine import run_shards
 from fashionkit.tables import (
+    MANIFEST,
     InputError,
     Manifest,
-    read_table,
+    read_manifest,
     sweep_temporary,
     write_atomic,
     write_manifest,
@@ -54,10 +55,12 @@ def export_set(
             raise InputError("no such split", file=path, found=split, allowed=SAMPLE_SPLITS)
     if form not in SUFFIX:
         raise InputError("no such format", found=form, allowed=SUFFIX)
-    params = {"format": form, "splits": chosen, "set": store.manifest.content_hash()}
+    names = _picture_names(store, catalog)
+    params = {"format": form, "splits": chosen, "set": store.manifest.content_hash(), "paths": catalog is not None}
+    if (target / MANIFEST).exists() and (done := read_manifest(target)).params == params:
+        return dict(done.counts)
     _claim(target, params)
     sweep_temporary(target)
-    names = _picture_names(store, catalog)
     shards = [(path, s, str(p), str(target), form) for s in chosen for p in sample_files(store.path, s)]
     counts: Counter[str] = Counter({s: 0 for s in chosen})
     for split, rows in run_shards(
@@ -97,11 +100,22 @@ def _claim(target: Path, params: dict[str, Any]) -> None:
 
 def _picture_names(store: VQAStore, catalog: str | None) -> dict[str, str]:
     """image_id → picture path, where the catalogue keeps files; else the id with what a file name may hold."""
-    names = {i: re.sub(r"[^\w.-]+", "_", i).lstrip(".") or "image" for i in store.image_ids}
+    names = {i: _file_name(i) for i in store.image_ids}
     if catalog is not None:
-        table = read_table(Catalog(Path(catalog)).path, "images", ["image_id", "path"])
+        table = store.catalog(catalog).table("images", ["image_id", "path"])
         names |= {r["image_id"]: r["path"] for r in table.to_pylist() if r["path"] is not None}
+        for path in map(Path, names.values()):
+            if path.is_absolute() or ".." in path.parts:
+                raise InputError("a picture's path leads outside the image folder", file=catalog, found=str(path))
     return names
+
+
+def _file_name(image_id: str) -> str:
+    """The id itself where a file may be called so; else what is left of it, and a hash, so that no two are alike."""
+    name = re.sub(r"[^\w.-]+", "_", image_id).lstrip(".")
+    if name == image_id:
+        return name
+    return f"{name or 'image'}-{hashlib.blake2b(image_id.encode(), digest_size=4).hexdigest()}"
 
 
 def _export_part(shard: tuple[str, str, str, str, str]) -> tuple[str, int]:

@@ -385,7 +385,10 @@ def absent_templates(context: Context, solved: Solved) -> dict[str, str]:
 
 
 def _notes(context: Context, solved: Solved) -> list[str]:
-    found = [f"not carried: {name} ({why})" for name, why in absent_templates(context, solved).items()]
+    by_reason: dict[str, list[str]] = {}
+    for name, why in absent_templates(context, solved).items():
+        by_reason.setdefault(why, []).append(name)
+    found = [f"not carried ({why}): {', '.join(names)}" for why, names in by_reason.items()]
     wanted = context.spec.samples
     have = sum(solved.targets.values())
     if wanted is not None and have < wanted:

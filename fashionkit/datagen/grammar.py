@@ -4,6 +4,7 @@ A paraphrase holds places such as `{the v cat}`; each is a function of this modu
 
     {the v cat}  the striped shirt · the jeans        {ask cat v}      is the shirt striped · do the jeans have a zip
     {a v cat}    an olive coat · a pair of jeans      {say cat v}      the shirt has long sleeves
+    {none cat}   no ... shirt · without ... jeans
     {many cat}   shirts · pairs of jeans              {ask_not cat v}  is the shirt not striped
     {is cat} {does cat} {has cat}   agreement         {say_not cat v}  the shirt is not striped
     {name x}     the bare name of anything            {query cat attr} what colour are the jeans
@@ -30,6 +31,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "the": ("*value", "noun"),
     "a": ("*value", "noun"),
     "many": ("*value", "noun"),
+    "none": ("*value", "noun"),
     "is": ("noun",),
     "does": ("noun",),
     "has": ("noun",),
@@ -126,6 +128,11 @@ class Grammar:
             return f"{units} of {self._modified(rest or category.name, tuple(values))}"
         return self._modified(category.plural, tuple(values))
 
+    def _none(self, *ids: int) -> str:
+        """What follows "no" or "without": a bare noun, singular, or plural where it has no other form."""
+        *values, noun = ids
+        return self._modified(self.category(noun).name, tuple(values))
+
     def _plural(self, noun: int) -> bool:
         return self.category(noun).pair
 
@@ -189,9 +196,17 @@ class Grammar:
     def _say_v(self, value: int) -> str:
         return f"{'has' if self._verb(value) == 'have' else 'is'} {self._predicate(value)}"
 
+    def _rest(self, one: int, two: int) -> str:
+        """The second predicate without a beginning it shares with the first: sold for women or for men."""
+        first, second = self._predicate(one).split(), self._predicate(two).split()
+        shared = 0
+        while shared < min(len(first), len(second)) - 1 and first[shared] == second[shared]:
+            shared += 1
+        return " ".join(second[max(shared - 1, 0) :])
+
     def _ask_both(self, noun: int, one: int, two: int, word: str) -> str:
         if self._verb(one) == self._verb(two):
-            return f"{self._ask(noun, one)} {word} {self._predicate(two)}"
+            return f"{self._ask(noun, one)} {word} {self._rest(one, two)}"
         pronoun = "they" if self._plural(noun) else "it"
         if self._verb(two) == "have":
             return f"{self._ask(noun, one)} {word} {self._does(noun)} {pronoun} have {self._predicate(two)}"
@@ -199,7 +214,7 @@ class Grammar:
 
     def _say_both(self, noun: int, one: int, two: int, word: str) -> str:
         if self._verb(one) == self._verb(two):
-            return f"{self._say(noun, one)} {word} {self._predicate(two)}"
+            return f"{self._say(noun, one)} {word} {self._rest(one, two)}"
         verb = self._has(noun) if self._verb(two) == "have" else self._is(noun)
         return f"{self._say(noun, one)} {word} {verb} {self._predicate(two)}"
 

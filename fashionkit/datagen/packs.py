@@ -111,7 +111,6 @@ class Template:
     share: float = 0.25
     needs: str | None = None
     scene: str = "any"
-    weight: float = 1.0
     min_items: int = 1
     leak: bool = True
     entails: tuple[Entailment, ...] = ()
@@ -260,7 +259,7 @@ class _Reader:
             "tie",
             "share",
         }
-        self._keys(raw, allowed | {"weight", "min_items", "leak", "entails", "needs", "scene"}, *at)
+        self._keys(raw, allowed | {"min_items", "leak", "entails", "needs", "scene"}, *at)
         slots = self._slots(raw.get("slots", {}), (*at, "slots"))
         kinds = {s.name: s.kind for s in slots}
         family = self._word(raw, "family", at, FAMILIES)
@@ -279,7 +278,6 @@ class _Reader:
             needs=raw.get("needs"),
             scene=self._word(raw, "scene", at, ("product", "outfit", "any"), "any"),
             share=self._number(raw, "share", at, 0.25, 0.0, 1.0),
-            weight=self._number(raw, "weight", at, 1.0, 0.0, 1000.0),
             min_items=int(self._number(raw, "min_items", at, 1, 0, 32)),
             leak=self._flag(raw, "leak", at, True),
             entails=self._entails(raw.get("entails", []), kinds, (*at, "entails")),
@@ -353,7 +351,7 @@ class _Reader:
     def _place(self, inside: str, kinds: dict[str, str], at: tuple[str | int, ...]) -> Place:
         function, *slots = inside.split()[:1] + inside.split()[1:] if inside.split() else [""]
         if function not in PLACES:
-            raise self.fail("no such form in the grammar", *at, found=inside, allowed=PLACES)
+            raise self.fail("no such form in the grammar", *at, found=function, allowed=PLACES)
         kinds = {**kinds, "look": "look", "root": "category"}
         for slot in slots:
             if slot not in kinds:

@@ -31,12 +31,14 @@ class Items:
         world: (n,) bool: no unlisted item could satisfy them.
         named: (n,) category the items were named by, 0 for none.
         countable: (n,) bool.
+        described: Whether a clause other than a category is among them.
     """
 
     mask: Array
     world: Array | np.bool_
     named: Array | np.uint16
     countable: Array | np.bool_
+    described: bool = False
 
 
 @dataclass
@@ -126,8 +128,8 @@ class Runner:
         mask = items.mask & self._clause(ids)
         world = items.world if s.all_closed else items.world | s.closed.take(ids)
         if not s.is_category.take(ids[:1]).any():
-            return Items(mask, world, items.named, items.countable)
-        return Items(mask, world, ids, items.countable & s.countable.take(ids))
+            return Items(mask, world, items.named, items.countable, True)
+        return Items(mask, world, ids, items.countable & s.countable.take(ids), items.described)
 
     def _unique(self, items: Items) -> Item:
         s = self.s
@@ -139,7 +141,8 @@ class Runner:
         if not s.all_closed:
             referred = items.world | (s.leaf.take(row) == items.named)
             if s.facts.scene == "product":
-                referred |= (items.named == NONE) | (items.named == s.root) | s.sole[items.named]
+                nameless = (items.named == NONE) | (items.named == s.root)
+                referred |= s.sole[items.named] | (nameless & (s.alone.take(s.leaf.take(row)) | (not items.described)))
             found &= referred
         return Item(row, found, (may == 0) & items.world)
 
@@ -191,10 +194,13 @@ class Runner:
         return np.where(known, self._value(item.row, number), NONE).astype(np.uint16)
 
     def _category(self, item: Item) -> Array:
-        return np.where(item.ok, self.s.leaf[item.row], np.where(item.missing, NOT_PRESENT, NONE)).astype(np.uint16)
+        ok = item.ok & ~self.s.widened.take(self.s.leaf.take(item.row))
+        return np.where(ok, self.s.leaf[item.row], np.where(item.missing, NOT_PRESENT, NONE)).astype(np.uint16)
 
     def _region(self, item: Item) -> Array:
-        return np.where(item.ok, self.s.region[item.row], np.where(item.missing, NOT_PRESENT, NONE)).astype(np.uint16)
+        region = self.s.region.take(item.row)
+        ok = item.ok & ~self.s.no_place.take(region)
+        return np.where(ok, region, np.where(item.missing, NOT_PRESENT, NONE)).astype(np.uint16)
 
     def _label(self, slot: Slot) -> Array:
         return self.s.label[self.b.image, self.b.attributes[slot.name]]
@@ -206,7 +212,8 @@ class Runner:
         known &= (self._state(one.row, number) == S_PRESENT) & (self._state(two.row, number) == S_PRESENT)
         result = np.full(self.n, OPEN, np.int8)
         result[known & (a == b)] = TRUE
-        result[known & ~self.s.compatible[a, b]] = FALSE
+        settled = self.s.complete[one.row, number] & self.s.complete[two.row, number]
+        result[known & settled & ~self.s.compatible[a, b]] = FALSE
         return result
 
     def _not(self, one: Array) -> Array:

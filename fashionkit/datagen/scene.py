@@ -49,6 +49,8 @@ class Scenes:
         masks: (I, K) bits of the items that satisfy a clause in the low half, of those that could in the high half.
         whole: (I,) the same of no clause: all items. clause: vocabulary id → column, -1 where nothing has it.
         closed, sole, countable: (vocabulary,) bool: absence is known; names a product by itself; may be counted.
+        alone: (vocabulary,) bool: pictures of such a product show nothing else. widened: a label above other labels,
+            so that a closer name may fit. no_place: a region that does not answer "where".
         complete: (M, A) bool: no further value of the attribute holds.
         held_out: (vocabulary, vocabulary) bool over (leaf, value): kept for the compositional split.
         is_category: (vocabulary,) bool. attribute_of_value, label_of_value: (vocabulary,) position, -1 for others.
@@ -78,6 +80,9 @@ class Scenes:
     whole: Array = field(default_factory=lambda: np.empty(0))
     clause: Array = field(default_factory=lambda: np.empty(0))
     closed: Array = field(default_factory=lambda: np.empty(0))
+    alone: Array = field(default_factory=lambda: np.empty(0))
+    widened: Array = field(default_factory=lambda: np.empty(0))
+    no_place: Array = field(default_factory=lambda: np.empty(0))
     sole: Array = field(default_factory=lambda: np.empty(0))
     countable: Array = field(default_factory=lambda: np.empty(0))
     held_out: Array = field(default_factory=lambda: np.empty((0, 0)))
@@ -120,6 +125,7 @@ def load_scenes(path: str | Path) -> Scenes:
     labels = [a.key for a in onto.attributes.values() if a.visible and a.scope == "image"]
     value, state, complete = _attributes(catalog, vocab, attributes, items["item_id"], notes)
     label = _labels(catalog, vocab, labels, images["image_id"])
+    _open_values(onto, vocab, attributes, value, state, complete)
     n_images = images.num_rows
     image = items["image"].to_numpy()
     start = np.zeros(n_images + 1, np.int64)
@@ -249,6 +255,18 @@ def _attributes(
     return value, state, complete
 
 
+def _open_values(onto: Ontology, vocab: Vocab, names: list[str], value: Array, state: Array, complete: Array) -> None:
+    """Takes `complete` from attributes whose stated value is not all that holds on such an item (`open_on`)."""
+    for a, name in enumerate(names):
+        for pair in onto.attributes[name].open_on:
+            other, key = pair.split("/", 1)
+            if other in names:
+                below = [k for k in onto.attributes[other].values if key in (k, *onto.value_ancestors(other, k))]
+                ids = [vocab.value[other, k] for k in below]
+                b = names.index(other)
+                complete[(state[:, b] == S_PRESENT) & np.isin(value[:, b], ids), a] = False
+
+
 def _codes(column: pa.ChunkedArray, codes: dict[str, int]) -> Array:
     at = pc.fill_null(pc.index_in(column, pa.array(list(codes))), len(codes)).to_numpy()
     return np.array([*codes.values(), S_UNKNOWN], np.uint8)[at]
@@ -308,11 +326,12 @@ def _labels(catalog: Catalog, vocab: Vocab, names: list[str], image_ids: pa.Chun
 def _declare(s: Scenes) -> None:
     """closed, sole, countable by vocabulary id."""
     onto, vocab = s.ontology, s.vocab
-    s.closed, s.sole, s.countable = (np.zeros(len(vocab), bool) for _ in range(3))
+    s.closed, s.sole, s.countable, s.alone = (np.zeros(len(vocab), bool) for _ in range(4))
     declared = (
         (s.facts.closed_categories, s.closed),
         (s.facts.countable, s.countable),
         (s.facts.sole_categories, s.sole),
+        (s.facts.alone_categories, s.alone),
     )
     for names, flags in declared:
         for name in names:
@@ -324,6 +343,12 @@ def _declare(s: Scenes) -> None:
         here = [k for k, c in onto.categories.items() if not c.abstract and onto.region_of(k) == region]
         s.closed[number] = bool(here) and all(s.closed[vocab.category[k]] for k in here)
     s.root = vocab.category[root_of(onto)]
+    s.no_place = np.array(
+        [k == "region" and not onto.regions[n].place for k, n in zip(vocab.kind, vocab.key, strict=True)]
+    )
+    s.widened = np.zeros(len(vocab), bool)
+    for leaf in np.unique(s.leaf):
+        s.widened[[vocab.category[k] for k in onto.ancestors(vocab.key[leaf])]] = True
     s.is_category = np.array([kind == "category" for kind in vocab.kind])
     s.attribute_of_value, s.label_of_value = (np.full(len(vocab), -1, np.int16) for _ in range(2))
     for (attribute, _), number in vocab.value.items():

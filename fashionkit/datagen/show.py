@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
-from fashionkit.catalog.catalog import Catalog
 from fashionkit.datagen.store import VQAStore
 from fashionkit.report import Html, data_uri, escape
 from fashionkit.report import page as html_page
-from fashionkit.tables import InputError
+from fashionkit.tables import shorten
 
 
 def sample_lines(rows: list[dict[str, Any]]) -> list[str]:
     """A line of question and answer and a line of program for each sample."""
     lines = []
     for r in rows:
-        lines.append(f"[{r['template']}, {r['split']}, {r['image_id']}] {r['question']}  →  {r['answer']}")
+        lines.append(f"[{r['template']}, {r['split']}, {shorten(r['image_id'])}] {r['question']}  →  {r['answer']}")
         lines.append(f"    {r['program']}  difficulty {r['difficulty']:+.2f}")
     return lines
 
@@ -41,17 +39,11 @@ def page(store: VQAStore, rows: list[dict[str, Any]], catalog: str | None = None
 def _pictures(store: VQAStore, rows: list[dict[str, Any]], catalog: str | None) -> dict[str, bytes | None]:
     if catalog is None:
         return {}
-    source = Catalog(Path(catalog))
-    if source.manifest.content_hash() != store.manifest.inputs.get("catalog"):
-        hint = "name the catalogue the set was made from, or make the set again"
-        raise InputError(
-            "the questions were made from another catalogue, or from another state of it", file=catalog, hint=hint
-        )
-    return source.image_bytes(sorted({r["image_id"] for r in rows}))
+    return store.catalog(catalog).image_bytes(sorted({r["image_id"] for r in rows}))
 
 
 def _card(row: dict[str, Any], picture: bytes | None) -> Html:
-    image = f'<img alt="" src="{data_uri(_small(picture))}">' if picture else '<div class="none">no picture</div>'
+    image = _image(picture) if picture else '<div class="none">no picture</div>'
     tags = "".join(
         f'<span class="tag">{escape(tag)}</span>'
         for tag in (row["template"], row["split"], f"{row['difficulty']:+.2f}")
@@ -61,6 +53,15 @@ def _card(row: dict[str, Any], picture: bytes | None) -> Html:
         f'<div class="a">{escape(row["answer"])}</div><code>{escape(row["program"])}</code>'
         f"<code>picture {escape(row['image_id'])}, qid {row['qid']}</code></div></div>"
     )
+
+
+def _image(picture: bytes) -> str:
+    from PIL import Image
+
+    try:
+        return f'<img alt="" src="{data_uri(_small(picture))}">'
+    except (OSError, Image.DecompressionBombError):
+        return '<div class="none">damaged picture</div>'
 
 
 def _small(picture: bytes, side: int = 400) -> bytes:

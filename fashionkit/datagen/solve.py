@@ -71,24 +71,25 @@ def _fit_families(
     whole = [(c.cells.code, c.cells.count, c.cells.keep) for c in counted]
     available = _family_totals(context, counted)
     first = dict(available)
-    for _ in range(8):
+    slack = 8 * spec.phrasings  # what rounding may leave over
+    for _ in range(20):
         targets = family_targets(available, spec.families, spec.samples, spec.balance.family_cap)
+        carry: dict[str, float] = {}
         for number, (unit, c) in enumerate(zip(context.units, counted, strict=True)):
             t = context.template(unit)
             c.cells.code, c.cells.count, c.cells.keep = (part.copy() for part in whole[number])
             if number not in tied and first.get(t.family):
-                scale(c.cells, targets.get(t.family, 0) / first[t.family], TOGETHER[t.balance])
+                factor = targets.get(t.family, 0) / first[t.family]
+                carry[t.family] = scale(c.cells, factor, TOGETHER[t.balance], carry.get(t.family, 0.5))
         for follower, leader in tied.items():
             _tie(context, counted, follower, leader)
         _fit_tied(context, counted, tied, targets)
         made = _family_totals(context, counted)
-        total = sum(made.values())
-        if all(n <= max(spec.balance.family_cap, 1 / max(len(made), 1)) * total + 1000 for n in made.values()):
+        cap = max(spec.balance.family_cap, 1 / max(len(made), 1))
+        if all(n <= cap * sum(made.values()) + slack for n in made.values()):
             break
-        available = {
-            f: min(n, made.get(f, 0)) if n > 0 and made.get(f, 0) < 0.99 * targets.get(f, 0) else n
-            for f, n in available.items()
-        }
+        short = {f for f, n in targets.items() if made.get(f, 0) < n - slack}
+        available = {f: made.get(f, 0) if f in short else n for f, n in available.items()}
     return first, made
 
 
@@ -156,12 +157,12 @@ def _needs(context: Context, counted: list[Counted]) -> dict[str, str]:
 
 def _fit_tied(context: Context, counted: list[Counted], tied: dict[int, int], targets: dict[str, int]) -> None:
     """Keeps negations within their family's share; not-present questions keep to their leaders whatever the share."""
-    made = _family_totals(context, counted)
+    made, carry = _family_totals(context, counted), 0.5
     for number in tied:
         t = context.template(context.units[number])
         if t.family == "B5" and made.get("B5"):
             drop_empty(counted[number].cells)
-            scale(counted[number].cells, targets.get("B5", 0) / made["B5"], 2)
+            carry = scale(counted[number].cells, targets.get("B5", 0) / made["B5"], 2, carry)
 
 
 def set_budgets(context: Context, folder: Path, counted: list[Counted]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -46,8 +46,8 @@ class RunSpec:
     balance: BalanceOptions = field(default_factory=BalanceOptions)
 
     def decides(self) -> dict[str, Any]:
-        """The settings that the content depends on; where it is made and by how many workers do not count."""
-        return {k: v for k, v in asdict(self).items() if k not in ("catalog", "out", "workers")}
+        """The settings that the content depends on; paths and the number of workers do not count."""
+        return {k: v for k, v in asdict(self).items() if k not in ("catalog", "out", "packs", "workers")}
 
 
 def load_spec(name: str, **overrides: Any) -> RunSpec:
@@ -63,7 +63,8 @@ def load_spec(name: str, **overrides: Any) -> RunSpec:
     data = {**data, **{k: v for k, v in overrides.items() if v is not None}}
     spec: RunSpec = _build(RunSpec, data, path, lines, ())
     _check(spec, path, lines)
-    return spec
+    packs = [str(recipes.find("datagen/packs", name, relative_to=path.parent)) for name in spec.packs]
+    return replace(spec, packs=packs)
 
 
 def _build(cls: Any, data: Any, path: Path, lines: Lines, at: tuple[str, ...]) -> Any:

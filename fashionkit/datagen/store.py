@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.ontology import Ontology
 from fashionkit.datagen.generate import KIND, SCHEMA
 from fashionkit.datagen.grammar import Grammar
@@ -113,6 +114,19 @@ class VQAStore:
                     table = table.filter(pc.is_in(table["template"], wanted))
                 if table.num_rows:
                     yield self.render(table) if rendered else table
+
+    def catalog(self, path: str | Path) -> Catalog:
+        """The catalogue at `path`, for its pictures.
+
+        Raises:
+            InputError: It is not the one the set was made from.
+        """
+        found = Catalog(path)
+        if found.manifest.content_hash() != self.manifest.inputs.get("catalog"):
+            hint = "name the catalogue the set was made from, or make the set again"
+            problem = "the questions were made from another catalogue, or from another state of it"
+            raise InputError(problem, file=path, hint=hint)
+        return found
 
     def render(self, table: pa.Table) -> pa.Table:
         """Adds `question`, `answer_text`, `image_id`, `family` to a table of samples."""

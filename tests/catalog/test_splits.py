@@ -175,6 +175,15 @@ def test_a_chain_is_warned_about_and_named(tmp_path: Path) -> None:
     assert split(tmp_path, [plain(n, group=f"g{n // 9}") for n in range(1000)])[1].warnings == []
 
 
+def test_ids_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    rows = [plain(n, group="g", image_id=f"{n}\x1b[31mRED") for n in range(4)]
+    options = SplitOptions(given={rows[0]["image_id"]: "test", rows[1]["image_id"]: "train"})
+    lines = split(tmp_path, rows, options)[1].lines()
+    assert "\x1b" not in "".join(lines)
+    for word in ("group of 4", "tears 1 groups apart"):
+        assert any(word in line and "1\\x1b[31mRED" in line for line in lines)
+
+
 def test_shares_and_salt(tmp_path: Path) -> None:
     rows = [plain(n) for n in range(5000)]
     found, report = split(tmp_path, rows)

@@ -116,6 +116,79 @@ def test_several_items_a_picture(shop: Any) -> None:
     assert mapping.image.group == "look_id"
 
 
+def test_an_id_that_stands_twice_stays_the_id(shop: Any) -> None:
+    shop.rows[7]["sku"] = shop.rows[6]["sku"]
+    for doubled in (False, True):  # the whole row, too
+        shop.rows[7]["file"] = shop.rows[6]["file"] if doubled else shop.rows[7]["file"]
+        source = write(shop.folder, shop.rows)
+        mapping, text, lines = suggest(source)
+        assert (mapping.image.id, mapping.item.id, mapping.facts.scene) == ("sku", None, "product")
+        assert "will refuse the rows that repeat an earlier id (1)" in text
+        assert sum(line.startswith("note: ") for line in lines) == 1
+        report = import_catalog(source, shop.out, source.with_suffix(".yaml"), ImportOptions(workers=1, overwrite=True))
+        assert report.failure is None and report.tally.rejected == {"duplicate_id": 1}
+
+
+def test_one_shared_photo_makes_no_outfits(shop: Any) -> None:
+    shop.rows[7]["file"] = shop.rows[20]["file"]
+    mapping, text, _ = suggest(write(shop.folder, shop.rows))
+    assert (mapping.image.id, mapping.item.id, mapping.facts.scene) == ("sku", None, "product")
+    assert mapping.facts.noun == "product" and "repeats a picture (rows: 1)" in text
+    for row in shop.rows[:3]:  # now it is more than a slip
+        row["file"] = shop.rows[20]["file"]
+    mapping, _, _ = suggest(write(shop.folder, shop.rows))
+    assert (mapping.item.id, mapping.facts.scene, mapping.facts.noun) == ("sku", "outfit", "item")
+
+
+def test_many_repeats_are_no_ids(shop: Any) -> None:
+    for number in (3, 9, 15):
+        shop.rows[number]["sku"] = shop.rows[number - 1]["sku"]
+    mapping, _, _ = suggest(write(shop.folder, shop.rows))
+    assert mapping.image.id == "file"
+
+
+def test_photos_of_one_product_are_a_group_not_slips(shop: Any) -> None:
+    for row in shop.rows:
+        row["product_id"] = row.pop("sku")
+    shop.rows[7]["product_id"] = shop.rows[6]["product_id"]
+    mapping, _, _ = suggest(write(shop.folder, shop.rows))
+    assert (mapping.image.id, mapping.image.group) == ("file", "product_id")
+
+
+def test_an_unnamed_column_serves_where_a_photo_is_shared(shop: Any) -> None:
+    for number, row in enumerate(shop.rows):
+        row["sku"], row["ean"] = "all", f"x{number}"
+    shop.rows[7]["file"] = shop.rows[6]["file"]
+    mapping, _, _ = suggest(write(shop.folder, shop.rows))
+    assert mapping.image.id == "ean"
+    for row in shop.rows:
+        del row["ean"]
+    mapping, text, _ = suggest(write(shop.folder, shop.rows))
+    assert mapping.image.id == "file" and "column 'file' is the id" in text
+
+
+def test_a_plural_s_makes_no_new_word(shop: Any) -> None:
+    shop.rows[3]["colour"], shop.rows[4]["colour"] = "Reds", "Bright Shorts"
+    mapping, _, _ = suggest(write(shop.folder, shop.rows))
+    (spec,) = mapping.attributes
+    assert spec.values["Reds"] == "red" and list(spec.unknown) == ["Bright Shorts"]
+
+
+def test_only_near_words_are_offered(shop: Any) -> None:
+    shop.rows[3]["type"], shop.rows[4]["type"] = "Gift Card", "Trousres"
+    mapping, text, _ = suggest(write(shop.folder, shop.rows))
+    assert "    Gift Card: not in the ontology yet   # 1\n" in text
+    assert "    Trousres: not in the ontology yet   # 1; nearest: trousers\n" in text
+
+
+def test_control_characters_do_not_reach_the_terminal(shop: Any) -> None:
+    shop.rows[3]["colour"] = "A\x1b[31mRED"
+    for row in shop.rows:
+        row["x\x1b[0m"] = 1
+    _, text, lines = suggest(write(shop.folder, shop.rows))
+    assert any("x\\x1b[0m" in line for line in lines) and "\x1b" not in "".join(lines)
+
+
 def test_names_of_files_can_be_the_ids(shop: Any) -> None:
     for row in shop.rows:
         row["sku"] = "all"

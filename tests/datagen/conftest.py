@@ -22,6 +22,7 @@ from fashionkit.catalog.catalog import write_facts, write_rows
 from fashionkit.catalog.ontology import Ontology
 from fashionkit.catalog.schema import Facts
 from fashionkit.datagen.generate import RunReport, generate
+from fashionkit.datagen.packs import FAMILIES
 from fashionkit.datagen.samples import SAMPLE_SPLITS, read_samples, sample_files
 from fashionkit.datagen.spec import RunSpec
 from fashionkit.tables import Manifest, write_manifest
@@ -107,6 +108,7 @@ attributes:
     visible: false
     values: {old: {}, new: {}}
 """
+FEW = {family: 0.0 for family in FAMILIES if family not in ("B1", "B2", "B5", "C1", "C2", "N1")}  # some, to be quick
 OPEN, HIDDEN, MISSING = "unknown", "not_visible", "absent"
 WORN = [
     ("shirt", "blouse", "uniform"),

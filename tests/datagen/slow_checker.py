@@ -50,7 +50,7 @@ class Checker:
         self.questions = Questions(questions)
         self.run = Interpreter(self.pictures)
         self.words = self.pictures.words
-        self.missed: dict[tuple[str, Id], bool] = {}
+        self.lack: dict[tuple[str, Id], int] = {}
         self.plain = PlainWords(self.questions, self.words)
 
     def draw(self, n: int, seed: int) -> list[Sample]:
@@ -100,7 +100,7 @@ class Checker:
 
     def _same_answer(self, s: Sample, answer: Any) -> bool:
         if answer and answer[0] == "set":
-            return answer[1] == (self.questions.members[s.answer] or {self.questions.ids[s.answer][1]})
+            return bool(answer[1] == (self.questions.members[s.answer] or {self.questions.ids[s.answer][1]}))
         return bool(answer == self.questions.ids[s.answer])
 
     def _answer(self, s: Sample, slots: dict[str, Id], image: str) -> Iterator[tuple[str, str]]:
@@ -233,22 +233,25 @@ class Checker:
             absent = template["family"] == "N1"
             for cell in {cell for name, cell in counts if name in (template["id"], template["tie"])}:
                 have, whole = counts[template["id"], cell], counts[template["tie"], cell]
-                if abs(have - ratio * whole) <= (1 if absent else 2) or (absent and not self._can_miss(cell)):
+                if abs(have - ratio * whole) <= (1 if absent else 2):
                     continue
+                if absent and not have and self._lacking(cell) < 3 * ratio * whole:
+                    continue  # hardly any picture lacks it; what is asked for is kept without its share of absences
                 detail = f"{template['id']} {cell}: {have} beside {whole}, {ratio * whole:.1f} wanted"
                 yield Finding("tie", cell[0], None, detail)
 
-    def _can_miss(self, cell: tuple[Any, ...]) -> bool:
-        """Whether a picture of the cell's split is known to lack its category; without one none can be asked for."""
+    def _lacking(self, cell: tuple[Any, ...]) -> int:
+        """How many pictures of the cell's split are known to lack its category."""
         split, category = cell[:2]
-        if split == "compositional":  # what is absent has no value, so no pair that is kept apart
-            return False
-        if (split, category) not in self.missed:
+        # What is absent has no value, so it makes no pair that is kept apart.
+        if split == "compositional" or not self.run.closed([category]):
+            return 0
+        if (split, category) not in self.lack:
             mine = "test" if split in TEST_SPLITS else split
-            listed = (self.pictures.items[i] for i, (where, _) in self.pictures.splits.items() if where == mine)
-            known = any(all(self.run.holds(i, category) is False for i in items) for items in listed)
-            self.missed[split, category] = known and self.run.closed([category])
-        return self.missed[split, category]
+            listed = [self.pictures.items[i] for i, (where, _) in self.pictures.splits.items() if where == mine]
+            known = [all(self.run.holds(i, category) is False for i in items) for items in listed]
+            self.lack[split, category] = sum(known)
+        return self.lack[split, category]
 
     def _shares(self) -> Iterator[Finding]:
         """No family is above its part of the whole."""

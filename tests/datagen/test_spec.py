@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from fashionkit import recipes
 from fashionkit.datagen.spec import RunSpec, load_spec
 from fashionkit.tables import InputError
 
@@ -55,7 +56,16 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
-    assert load(tmp_path, "seed: 0\n") == RunSpec()
+    core = str(recipes.find("datagen/packs", "core"))
+    assert load(tmp_path, "seed: 0\n") == replace(RunSpec(), packs=[core])
+
+
+def test_packs_are_found_beside_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("a pack")
+    found = load(tmp_path, "packs: [core, mine.yaml]\n").packs
+    assert found == [str(recipes.find("datagen/packs", "core")), str(tmp_path / "mine.yaml")]
+    with pytest.raises(InputError, match="corre"):
+        load(tmp_path, "packs: [corre]\n")
 
 
 def test_flags_win_over_the_file_and_none_does_not(tmp_path: Path) -> None:
