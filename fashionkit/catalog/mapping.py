@@ -4,7 +4,8 @@
     format: table | coco | fashionpedia | maskset
     ontology: a recipe's name or a path; its keys are what everything below maps to
     catalog:                      what holds for the whole (see `schema.Facts`): name, scene, noun, licence, source,
-                                  notes, closed_categories, countable, sole_categories, complete_attributes
+                                  notes, closed_categories, countable, sole_categories, alone_categories,
+                                  complete_attributes
     image:    {id, path | bytes, folder, group, embed}       columns; `folder` starts where the source file lies
     table:    {delimiter, encoding, missing}                 how a CSV is written, what spellings mean "empty"
     item:     {id, box, region, region_values, merge}        columns; `merge`: source categories that are one item a
@@ -22,7 +23,8 @@
 
 A cell is looked up in this order: `values` (as written, then regardless of case), `unknown` / `absent` /
 `not_visible`, the spellings of `table.missing`, and, unless `words: false`, the ontology's own names and synonyms
-(those of values also with a plural s). What is found nowhere goes to the rejects with the nearest word. An empty cell is *unknown*, never *absent*.
+(those of values also with a plural s). What is found nowhere goes to the rejects with the nearest word. An empty cell
+is *unknown*, never *absent*.
 `complete` says that a column lists every value that holds: `true`, or a list of categories for which it does.
 `not_for` are categories for which a column is not to be trusted, with the reason: the attribute stays unknown.
 """

@@ -112,6 +112,6 @@ def test_options_out_of_range(tmp_path: Path, options: dict[str, object]) -> Non
 
 def test_another_folder_is_not_overwritten(tmp_path: Path) -> None:
     draw(tmp_path, images=4)
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match=r"made from other settings \(images\)"):
         draw(tmp_path, images=5)
     assert draw(tmp_path, images=5, overwrite=True).tally.images == 5

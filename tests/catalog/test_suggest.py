@@ -176,7 +176,7 @@ def test_a_plural_s_makes_no_new_word(shop: Any) -> None:
 
 def test_only_near_words_are_offered(shop: Any) -> None:
     shop.rows[3]["type"], shop.rows[4]["type"] = "Gift Card", "Trousres"
-    mapping, text, _ = suggest(write(shop.folder, shop.rows))
+    _, text, _ = suggest(write(shop.folder, shop.rows))
     assert "    Gift Card: not in the ontology yet   # 1\n" in text
     assert "    Trousres: not in the ontology yet   # 1; nearest: trousers\n" in text
 
@@ -185,7 +185,7 @@ def test_control_characters_do_not_reach_the_terminal(shop: Any) -> None:
     shop.rows[3]["colour"] = "A\x1b[31mRED"
     for row in shop.rows:
         row["x\x1b[0m"] = 1
-    _, text, lines = suggest(write(shop.folder, shop.rows))
+    _, _, lines = suggest(write(shop.folder, shop.rows))
     assert any("x\\x1b[0m" in line for line in lines) and "\x1b" not in "".join(lines)
 
 

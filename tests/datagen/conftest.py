@@ -37,7 +37,7 @@ regions:
   bottom: {name: lower body}
   feet: {}
   hand: {}
-  none: {name: nowhere, phrase: alongside the clothes}
+  none: {name: nowhere, phrase: alongside the clothes, place: false}
 categories:
   item: {abstract: true}
   clothing: {parent: item, name: garment, abstract: true}
@@ -63,6 +63,7 @@ categories:
 attributes:
   colour:
     order: 30
+    open_on: [pattern/patched]
     ask: what colour {is} {the}
     values:
       black: {rgb: [20, 20, 20]}
@@ -79,6 +80,7 @@ attributes:
       pinstriped: {parent: striped}
       dotted: {}
       printed: {compatible: [striped, dotted]}
+      patched: {}
   sleeves:
     name: sleeve length
     verb: have
@@ -109,6 +111,7 @@ attributes:
     values: {old: {}, new: {}}
 """
 FEW = {family: 0.0 for family in FAMILIES if family not in ("B1", "B2", "B5", "C1", "C2", "N1")}  # some, to be quick
+SHOP = {"sole_categories": ["footwear"], "alone_categories": ["hat", "bag", "umbrella", "footwear"]}
 OPEN, HIDDEN, MISSING = "unknown", "not_visible", "absent"
 WORN = [
     ("shirt", "blouse", "uniform"),
@@ -296,9 +299,7 @@ def outfits(tmp_path_factory: pytest.TempPathFactory, unsynced: None) -> Path:
 def products(tmp_path_factory: pytest.TempPathFactory, unsynced: None) -> Path:
     """An open-world catalogue of 90 product photos."""
     folder = tmp_path_factory.mktemp("catalogues") / "products"
-    return make_catalog(
-        folder, random_pictures(folder, 90, 4, one=True), scene="product", noun="product", sole_categories=["footwear"]
-    )
+    return make_catalog(folder, random_pictures(folder, 90, 4, one=True), scene="product", noun="product", **SHOP)
 
 
 @pytest.fixture(scope="session")

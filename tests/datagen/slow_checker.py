@@ -24,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a script
 
 from tests.datagen.slow_interpreter import Id, Interpreter, Pictures, Row, without_one_filter
-from tests.datagen.slow_questions import PlainWords, Questions, Sample, pair_slots
+from tests.datagen.slow_questions import PlainWords, Questions, Sample
 
 DEGENERATE_FAMILIES = ("B6", "C3", "C4", "C5")
 NOTHING = Row("unknown", (), False)
@@ -202,7 +202,7 @@ class Checker:
         cells: dict[tuple[Any, ...], Counter[Any]] = defaultdict(Counter)
         for s in self.questions.samples:
             template, slots = self.questions.templates[s.template], self.questions.slots(s)
-            pair = tuple(sorted(slots[n] for n in pair_slots(template)))
+            pair = tuple(sorted(slots[n] for n in self.questions.pairs[s.template]))
             if template["balance"] == "choice" or s.answer in (1, 2):
                 sides = pair or (("answer", "no"), ("answer", "yes"))
                 cells[template["id"], sides, self.questions.cell(s)][self.questions.ids[s.answer]] += 1
@@ -215,7 +215,7 @@ class Checker:
         first: dict[str, list[int]] = defaultdict(list)
         for s in self.questions.samples:
             template = self.questions.templates[s.template]
-            if (pair := pair_slots(template)) and s.split != "paraphrase":
+            if (pair := self.questions.pairs[s.template]) and s.split != "paraphrase":
                 first[template["id"]].append(self.questions.ids[s.answer] == self.questions.slots(s)[pair[0]])
         for name, places in first.items():
             if abs(sum(places) - len(places) / 2) > 2 * math.sqrt(len(places)):
@@ -306,7 +306,7 @@ def check(catalog: Path, questions: Path, n: int | None = 600, seed: int = 0) ->
     return findings, figures
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Prints findings and figures; 1 where there are findings."""
     parser = argparse.ArgumentParser(
         description="Checks a question set against its catalogue, independently of the engine."
@@ -317,7 +317,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=3, help="findings printed of each kind")
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     findings, figures = check(given.catalog, given.questions, given.n or None, given.seed)
     shown: Counter[str] = Counter()
     for f in findings:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import yaml
 
-from tests.datagen.slow_interpreter import Id, Words, parse, rows
+from tests.datagen.slow_interpreter import Id, Tree, Words, parse, rows
 
 PLACE = re.compile(r"\{([^{}]*)\}")
 
@@ -51,6 +51,8 @@ class Questions:
             for r in rows(folder, "templates")
         }
         self.programs = {n: parse(t["program"]) for n, t in self.templates.items()}
+        self.pairs = {n: pair_slots(tree) for n, tree in self.programs.items()}
+        self.known: dict[tuple[int, tuple[int, ...]], dict[str, Id]] = {}
         self.by_id = {t["id"]: n for n, t in self.templates.items()}
         self.samples = list(self._samples(folder / "samples"))
 
@@ -70,17 +72,20 @@ class Questions:
 
     def slots(self, s: Sample) -> dict[str, Id]:
         """Slot → vocabulary entry, with the attribute slots that a value implies."""
+        if (s.template, s.slots) in self.known:
+            return self.known[s.template, s.slots]
         template = self.templates[s.template]
         found = {name: self.ids[number] for name, number in zip(template["stored"], s.slots, strict=True)}
         for name, spec in template["slots"].items():
             if "of" in spec and name in found:
                 found.setdefault(spec["of"], ("attribute", found[name][1].split("/")[0]))
+        self.known[s.template, s.slots] = found
         return found
 
     def cell(self, s: Sample) -> tuple[Any, ...]:
         """The cell in which a sample's answer is balanced: the `cell` slots, all attribute slots, and the split."""
         template, slots = self.templates[s.template], self.slots(s)
-        ids = [slots[n] for n in template["cell"] if n not in pair_slots(template)]
+        ids = [slots[n] for n in template["cell"] if n not in self.pairs[s.template]]
         if template.get("anchor") == "pair":  # which of two items is named first means nothing
             ids.sort()
         attributes = sorted((n, slots[n]) for n, spec in template["slots"].items() if "attribute" in spec)
@@ -92,9 +97,8 @@ class Questions:
         return isinstance(text, dict) and bool(text.get("held_out"))
 
 
-def pair_slots(template: dict[str, Any]) -> tuple[str, ...]:
+def pair_slots(tree: Tree | str) -> tuple[str, ...]:
     """The two slots that a choice offers."""
-    tree = parse(template["program"])
     return (tree[2], tree[4]) if tree[0] == "which" else ()
 
 
