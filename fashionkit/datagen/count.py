@@ -31,6 +31,14 @@ from fashionkit.tables import write_atomic, write_table
 
 Array = npt.NDArray[Any]
 KEY_BITS = 32
+# Keys are random numbers, which nothing compresses; places ascend, and cells are few.
+SPOOL_OPTIONS: dict[str, Any] = {
+    "compression": "none",
+    "compression_level": None,
+    "use_dictionary": ["cell"],
+    "column_encoding": {"place": "DELTA_BINARY_PACKED"},
+    "write_statistics": False,
+}
 
 
 @dataclass
@@ -63,15 +71,16 @@ def count_unit(context: Context, number: int, folder: Path, name: str = "count")
             per_image[lo:hi] = np.bincount(c.batch.image[valid] - lo, minlength=hi - lo)
         steps = context.judge.difficulty(unit, c.row[valid], _only(judged, valid), moments)
         codes.append(context.judge.codes(unit, layout, c, judged)[valid])
-        keys.append((context.judge.race(c.bits[valid], steps) * 2.0**KEY_BITS).astype(np.uint64))
+        keys.append((context.judge.race(c.bits[valid], steps) * 2.0**KEY_BITS).astype(np.uint32))
         places.append(c.place[valid].astype(np.uint32))
         sizes.append(len(valid))
     if per_image is not None:
         write_table(folder / f"valid-{number:05d}.parquet", pa.table({"valid": per_image}), sync=False)
-    cells, cell, rank = _rank(np.concatenate(codes), np.concatenate(keys), layout.sides)
-    could = np.flatnonzero(rank < _most(context.template(unit), cells, context.spec.balance)[cell])
-    spool = pa.table({"place": np.concatenate(places)[could], "cell": cell[could], "rank": rank[could]})
-    write_table(folder / f"spool-{number:05d}.parquet", spool, sync=False, use_dictionary=False)
+    cells, cell = _tally(np.concatenate(codes), layout.size, layout.sides)
+    key, place = np.concatenate(keys), np.concatenate(places)
+    could = np.flatnonzero(lowest(cell, key, _most(context.template(unit), cells, context.spec.balance)))
+    spool = pa.table({"place": place[could], "cell": cell[could], "key": key[could]})
+    write_table(folder / f"spool-{number:05d}.parquet", spool, sync=False, **SPOOL_OPTIONS)
     meta = {
         "n": moments.n,
         "sums": moments.sums.tolist(),
@@ -90,18 +99,42 @@ def _only(judged: Judged, keep: Array) -> Judged:
     )
 
 
-def _rank(code: Array, key: Array, sides: int) -> tuple[Cells, Array, Array]:
-    """The cells, and for each candidate its cell and its rank there: lowest key first, equal keys by position."""
-    packed_fits = len(code) == 0 or int(code.max()) < 1 << (64 - KEY_BITS)
-    assert packed_fits, "more cells than can be numbered: the ontology is too large for one unit"
-    order = np.argsort(code.astype(np.uint64) << np.uint64(KEY_BITS) | key, kind="stable")
-    ordered = code[order]
-    first = np.flatnonzero(np.diff(ordered, prepend=-1))
-    count = np.diff(np.append(first, len(ordered)))
-    cell, rank = np.empty(len(code), np.uint32), np.empty(len(code), np.uint32)
-    cell[order] = np.repeat(np.arange(len(first)), count)
-    rank[order] = np.arange(len(ordered)) - np.repeat(first, count)
-    return Cells(ordered[first], count, sides), cell, rank
+def _tally(code: Array, size: int, sides: int) -> tuple[Cells, Array]:
+    """The cells that occur among `size` possible ones, and each candidate's position among them."""
+    if size > 8 * len(code) + 1_000_000:  # a table of all cells would be mostly empty
+        codes, cell, count = np.unique(code, return_inverse=True, return_counts=True)
+        return Cells(codes.astype(np.int64), count, sides), cell.astype(np.uint32)
+    count = np.bincount(code, minlength=size)
+    codes = np.flatnonzero(count)
+    number = np.zeros(size, np.uint32)
+    number[codes] = np.arange(len(codes))
+    return Cells(codes, count[codes], sides), number.take(code)
+
+
+def lowest(cell: Array, key: Array, keep: Array) -> Array:
+    """(n,) bool: of each cell the `keep` lowest keys, equal keys by position.
+
+    Keys fall into equal buckets first, so that only the bucket in which a cell's last kept key lies is sorted.
+
+    Args:
+        cell: (n,) positions in `keep`. key: (n,) uint32. keep: (cells,) how many.
+    """
+    if not len(cell):
+        return np.zeros(0, bool)
+    width = max(2, min(12, int(len(cell) / len(keep)).bit_length() + 2))
+    bucket = (key >> np.uint32(KEY_BITS - width)).astype(np.int64)
+    count = np.bincount(cell.astype(np.int64) << width | bucket, minlength=len(keep) << width).reshape(len(keep), -1)
+    upto = np.cumsum(count, axis=1)
+    last = np.count_nonzero(upto < keep[:, None], axis=1)  # the bucket of the last kept key, or past all of them
+    below = np.where(last > 0, upto[np.arange(len(keep)), last - 1], 0)
+    edge_of = last.take(cell)
+    accepted = bucket < edge_of
+    edge = np.flatnonzero(bucket == edge_of)
+    edge = edge[np.lexsort((key[edge], cell[edge]))]
+    cells = cell[edge]
+    rank = np.arange(len(edge)) - np.searchsorted(cells, cells)
+    accepted[edge] = rank < (keep - below).take(cells)
+    return accepted
 
 
 def _most(t: Template, cells: Cells, options: BalanceOptions) -> Array:
@@ -135,7 +168,7 @@ def select_unit(context: Context, number: int, folder: Path, cells: Cells, name:
     keep[np.searchsorted(all_codes, cells.code)] = cells.keep
     spool = pq.read_table(folder / f"spool-{number:05d}.parquet")
     cell = spool["cell"].to_numpy()
-    kept = np.flatnonzero(spool["rank"].to_numpy() < keep[cell])
+    kept = np.flatnonzero(lowest(cell, spool["key"].to_numpy(), keep))
     split = all_codes[cell[kept]] // cells.sides % len(SPLIT_NAMES)
     block = np.repeat(np.arange(len(sizes)), sizes)[kept]
     _store_selection(context, folder, number, spool["place"].to_numpy()[kept], block, split)
@@ -153,20 +186,32 @@ def _store_selection(context: Context, folder: Path, number: int, place: Array, 
         flags = np.zeros(int(place[lo:hi].max(initial=0)) + 1, bool)
         flags[place[lo:hi]] = True
         bits.append(np.packbits(flags).tobytes())
-    rows = {"bits": bits, "kept": kept.tolist()}
-    write_table(folder / f"select-{number:05d}.parquet", pa.table(rows), sync=False, row_group_size=1)
+    batches = pa.table({"bits": pa.array(bits, pa.binary()), "kept": kept.tolist()}).to_batches(max_chunksize=1)
+    write_atomic(_selection_path(folder, number), lambda path: _write_batches(path, batches), sync=False)
+
+
+def _write_batches(path: Path, batches: list[pa.RecordBatch]) -> None:
+    with pa.ipc.new_file(path, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def _selection_path(folder: Path, number: int) -> Path:
+    return folder / f"select-{number:05d}.arrow"  # unlike Parquet, one block is read from it in no time
 
 
 def read_selection(folder: Path, number: int, block: int) -> Array:
     """(n,) places of the candidates of one block that are kept, ascending."""
-    row = pq.ParquetFile(folder / f"select-{number:05d}.parquet").read_row_group(block, columns=["bits"])["bits"][0]
-    return np.flatnonzero(np.unpackbits(np.frombuffer(row.as_py(), np.uint8)))
+    with pa.memory_map(str(_selection_path(folder, number))) as source:
+        bits = pa.ipc.open_file(source).get_batch(block)["bits"][0].as_buffer()
+        return np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8)))
 
 
 def kept_by_block(folder: Path, number: int) -> Array:
     """(blocks, splits) samples kept of one unit."""
-    table = pq.read_table(folder / f"select-{number:05d}.parquet", columns=["kept"])
-    return np.array(table["kept"].to_pylist(), np.int64)
+    with pa.memory_map(str(_selection_path(folder, number))) as source:
+        table = pa.ipc.open_file(source).read_all()
+        return np.array(table["kept"].to_pylist(), np.int64)
 
 
 def write_json(path: Path, data: Any) -> None:

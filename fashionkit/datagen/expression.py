@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 TOKEN = re.compile(r"\s*([a-z][a-z0-9_]*|[(),])")
 
@@ -53,6 +54,14 @@ class Call:
 
     function: str
     arguments: tuple[Call | Slot, ...] = ()
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.function, self.arguments))
+
+    def __hash__(self) -> int:
+        """Worked out once, for it is asked often and a call may be deep."""
+        return self._hash
 
     def calls(self) -> list[Call]:
         """This call and all below it, parents first."""

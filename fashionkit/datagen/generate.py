@@ -36,10 +36,9 @@ from fashionkit.datagen.packs import Pack, load_packs
 from fashionkit.datagen.samples import (
     PARAPHRASE,
     SAMPLE_SPLITS,
-    WRITE_OPTIONS,
     block_columns,
-    sample_table,
     stored_slots,
+    write_samples,
 )
 from fashionkit.datagen.scene import load_scenes
 from fashionkit.datagen.solve import Solved, set_budgets, solve
@@ -213,7 +212,7 @@ def _clear_others(out: Path, folder: Path) -> None:
 
 def _steps(job: Job, task: Callable[[tuple[int, str]], int], numbers: list[int], name: str, label: str) -> None:
     """Runs a per-unit step for the units that are not done."""
-    missing = [(n, name) for n in numbers if not (job.folder / f"{name}-{n:05d}.parquet").exists()]
+    missing = [(n, name) for n in numbers if not any(job.folder.glob(f"{name}-{n:05d}.*"))]
     for _ in run_shards(
         task,
         missing,
@@ -264,18 +263,17 @@ def _write(shard: tuple[int, list[int]]) -> int:
     files, families, rows, programs = {}, Counter[str](), {}, 0
     for number, name in enumerate(SAMPLE_SPLITS):
         source = SPLIT_NAMES.index("test") if name == PARAPHRASE else number
-        chosen = columns["split"] == source
-        if not chosen.any():
+        chosen = np.flatnonzero(columns["split"] == source)
+        if not len(chosen):
             continue
-        table = sample_table(context, {k: v[chosen] for k, v in columns.items()}, starts[number], name == PARAPHRASE)
         path = part_path(out, f"samples/{name}", block)
-        write_table(path, table, **WRITE_OPTIONS)
+        counts = write_samples(context, path, columns, chosen, starts[number])
         files[path.relative_to(out).as_posix()] = describe_file(path)
-        rows[name] = table.num_rows
+        rows[name] = int(counts.sum())
         if name != PARAPHRASE:
-            programs += int(chosen.sum())
-            for template, count in enumerate(np.bincount(table["template"].to_numpy())):
-                families[context.pack.templates[template].family] += int(count)
+            programs += len(chosen)
+            for t, count in zip(context.pack.templates, counts.tolist(), strict=True):
+                families[t.family] += count
     write_json(
         job.folder / f"done-{block:05d}.json",
         {"files": files, "families": families, "rows": rows, "programs": programs},

@@ -168,13 +168,13 @@ class Judge:
     def _split(self, t: Template, c: Candidates, answer: Array) -> tuple[Array, Array]:
         """Split of the picture, and where the sample rests on a held-out composition."""
         s = self.s
-        split = s.split[c.batch.image]
+        split = s.split.take(c.batch.image)
         if t.anchor == "image":
             return split, np.zeros(len(split), bool)
         held = np.zeros(len(split), bool)
         if s.held_out.any():
             values = [c.batch.slots[x.name] for x in t.slots if x.kind == "value"]
-            contexts = [s.leaf[c.row]] + ([s.leaf[c.row2]] if t.anchor == "pair" else [])
+            contexts = [s.leaf.take(c.row)] + ([s.leaf.take(c.row2)] if t.anchor == "pair" else [])
             contexts += [c.batch.slots[x.name] for x in t.slots if x.kind == "category"]
             if t.program.functions() & {"query", "list", "same"}:
                 values.append(answer)
@@ -182,10 +182,13 @@ class Judge:
                 number = next(iter(c.batch.attributes.values()))
                 values += [s.value[c.row, number], s.value[c.row2, number]]
             ever: Array = np.asarray(s.held_out.any(axis=0))
-            few = np.flatnonzero(np.any([ever[value] for value in values], axis=0)) if values else np.empty(0, np.int64)
             for value in values:
+                few = np.flatnonzero(ever.take(value))
+                ids = value[few].astype(np.int64)
+                found = np.zeros(len(few), bool)
                 for context in contexts:
-                    held[few] |= s.held_out[context[few], value[few]]
+                    found |= s.held_out.reshape(-1).take(context[few] * np.int64(len(ever)) + ids)
+                held[few] |= found
         return split, held
 
     def _hardness(self, unit: Unit, t: Template, c: Candidates, answer: Array) -> tuple[Array, Array]:
@@ -207,8 +210,9 @@ class Judge:
             context = self._context(t, at)
             local = ids.astype(np.int64) - drawer.base
             own = self._own(t, unit, slot.of, at, drawer)
-            share = drawer.prior[context, local]
-            near = np.where(c.drawn[slot.name], drawer.similar[local, own], drawer.hardest[local])
+            share = drawer.prior.reshape(-1).take(context * drawer.n + local)
+            near = drawer.similar.reshape(-1).take(local * drawer.n + own)
+            near = np.where(c.drawn[slot.name], near, drawer.hardest.take(local))
             if t.balance == "binary" or t.family == "B5":
                 p *= np.where(yes, share, 1 - share)
             elif t.balance == "choice":
@@ -232,17 +236,17 @@ class Judge:
         return p * share, np.maximum(k, drawer.hardest[local])
 
     def _context(self, t: Template, at: Array) -> Array:
-        return np.full(len(at), LOOK, np.int64) if t.anchor == "image" else self.s.leaf[at].astype(np.int64)
+        return np.full(len(at), LOOK, np.int64) if t.anchor == "image" else self.s.leaf.take(at).astype(np.int64)
 
     def _own(self, t: Template, unit: Unit, of: str | None, at: Array, drawer: Drawer) -> Array:
         """Local ids of what is true of the anchor, for the similarity of what was drawn instead."""
         if of is None:
-            return self.s.leaf[at].astype(np.int64) - drawer.base
+            return self.s.leaf.take(at).astype(np.int64) - drawer.base
         name = self._attribute(unit, t, of)
         if t.anchor == "image":
             own = self.s.label[at, self.s.labels.index(name)]
         else:
-            own = self.s.value[at, self.s.attributes.index(name)]
+            own = self.s.value.reshape(-1).take(at * len(self.s.attributes) + self.s.attributes.index(name))
         return np.clip(own.astype(np.int64) - drawer.base, 0, drawer.n - 1)
 
     def _attribute(self, unit: Unit, t: Template, slot: str) -> str:

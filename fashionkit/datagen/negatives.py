@@ -85,8 +85,8 @@ class Drawer:
         result[:, ~known] = NONE
         return result
 
-    def draw_one(self, context: Array, own: Array, at: Array, number: int, draws: int) -> Array:
-        """(n,) ids of draw `number` of `draws` of rows for which `draw` gave one there."""
+    def draw_one(self, context: Array, own: Array, at: Array, number: Array, draws: int) -> Array:
+        """(n,) ids of draw `number` (one for each row) of `draws` of rows for which `draw` gave one there."""
         return self._at(self._rows(context, own)[0], at, number, draws)
 
     def _rows(self, context: Array, own: Array) -> tuple[Array, Array]:
@@ -94,7 +94,7 @@ class Drawer:
         row = np.minimum(np.searchsorted(self.codes, code), len(self.codes) - 1)
         return row, self.codes[row] == code
 
-    def _at(self, row: Array, at: Array, number: int, draws: int) -> Array:
+    def _at(self, row: Array, at: Array, number: int | Array, draws: int) -> Array:
         first = (at & np.uint64(GUIDE - 1)).astype(np.int64)
         ids: Array = self.guide.reshape(-1)[row * GUIDE + ((first + number * GUIDE // draws) & (GUIDE - 1))]
         return ids

@@ -26,6 +26,7 @@ from fashionkit.datagen.vocab import LOOK, NONE
 Array = npt.NDArray[Any]
 MAX_GROUPS = 3
 ROOT = -1
+OWN = 10  # above what 0 (drawn label) and 1 (drawn group) stand for
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Candidates:
         batch: Pictures, slots, attributes. row, row2: (n,) anchors: item rows, or the picture for labels.
         bits: (n,) uint64 random bits of each. drawn: (n,) bool per drawn slot name.
         place: (n,) position among all rounds of all anchors, by which `propose` finds it again.
-        unclear: Proposals left out because the item they are about is not the only one they could mean.
+        unclear: Ways of naming an anchor that fit other items too; they were left out.
     """
 
     batch: Batch
@@ -131,6 +132,7 @@ class Proposer:
 
     def __init__(self, scenes: Scenes, pack: Pack, drawers: dict[str, Drawer], seed: int, draws: int):
         self.s, self.pack, self.drawers, self.seed, self.draws = scenes, pack, drawers, seed, draws
+        self.subjects = [_subjects(t) for t in pack.templates]
         self.chain = self._chains()
         self.members, self.member_count = self._member_table()
         self.applies = self._applies()
@@ -232,85 +234,94 @@ class Proposer:
         """Every round's slots side by side as (rounds, anchors), then only those rows that are bound throughout."""
         rounds = self._variants(t)
         attributes = _attributes(t, unit)
+        clear, unclear = self._clear(t, unit, row, row2, base, {level for _, _, level in rounds})
+        many, some = len(row), np.flatnonzero(np.logical_or.reduce(list(clear.values())))
+        row, row2, base = row[some], row2[some], base[some]
         slots, drawn = {}, {}
-        keep = np.ones((len(rounds), len(row)), bool)
+        keep = np.stack([clear[level][some] for _, _, level in rounds])
         for salt, slot in _slots(t):
             at = row if slot.item == 1 else row2
             ids, taken = self._round_ids(t, slot, attributes, at, again(base, salt), rounds)
             keep &= ids != NONE
-            slots[slot.name], drawn[slot.name] = ids, taken
-        unclear = self._drop_unclear(t, unit, rounds, slots, row, keep)
-        place = np.flatnonzero(keep)
-        anchor, of_round = place % max(len(row), 1), place // max(len(row), 1)
-        slots = {name: ids.reshape(-1)[place] for name, ids in slots.items()}
-        drawn = {name: taken[of_round] for name, taken in drawn.items()}
-        found = self._found(t, unit, slots, drawn, row[anchor], row2[anchor], base[anchor], of_round, place)
-        if unclear is not None:
-            found.batch.subjects = {c: found.row if first else found.row2 for c, first in _subjects(t).items()}
-        found = self._tidied(t, unit, found)
-        found.unclear = unclear or 0
+            slots[slot.name], drawn[slot.name] = ids.reshape(-1), taken
+        bound = np.flatnonzero(keep)
+        anchor, of_round = bound % max(len(row), 1), bound // max(len(row), 1)
+        slots = {name: ids.take(bound) for name, ids in slots.items()}
+        drawn = {name: taken.take(of_round) for name, taken in drawn.items()}
+        place = of_round * many + some.take(anchor)
+        row, row2, base = row.take(anchor), row2.take(anchor), base.take(anchor)
+        found = self._tidied(t, unit, self._found(t, unit, slots, drawn, row, row2, base, of_round, place))
+        found.unclear = unclear
         return found
 
-    def _drop_unclear(
-        self,
-        t: Template,
-        unit: Unit,
-        rounds: list[tuple[str, int, int]],
-        slots: dict[str, Array],
-        row: Array,
-        keep: Array,
-    ) -> int | None:
-        """Takes out of `keep` the anchors that their own slots do not single out; returns how many proposals that were.
+    def _clear(
+        self, t: Template, unit: Unit, row: Array, row2: Array, base: Array, levels: set[int]
+    ) -> tuple[dict[int, Array], int]:
+        """For each level (anchors,) bool: its words single the anchor out; and how often they do not.
 
-        What is drawn cannot change which item is meant, so this is asked once a level instead of once a draw. None:
-        there is nothing to gain, and nothing was asked.
+        What is drawn cannot change which item is meant, so this is asked once a level and before anything is drawn.
         """
-        calls = list(_subjects(t))
-        levels: dict[int, list[int]] = {}
-        for number, (_, _, level) in enumerate(rounds):
-            levels.setdefault(level, []).append(number)
-        if not calls or len(levels) == len(rounds):
-            return None
-        before = int(keep.sum())
-        names = set().union(*(c.slots() for c in calls))
-        for numbers in levels.values():
-            bound = np.flatnonzero(keep[numbers].any(0))
-            image = row[bound] if t.anchor == "image" else self.s.image[row[bound]]
-            runner = Runner(self.s, Batch(image, {n: slots[n][numbers[0]][bound] for n in names}))
-            clear = np.zeros(len(row), bool)
-            clear[bound] = np.logical_and.reduce([runner.item(c).ok for c in calls])
-            keep[numbers] &= clear
-        return before - int(keep.sum())
+        calls = list(self.subjects[unit.template])
+        if not calls:
+            return {level: np.ones(len(row), bool) for level in levels}, 0
+        clear, unclear = {}, 0
+        used = set().union(*(call.slots() for call in calls))
+        slots = [(salt, slot) for salt, slot in _slots(t) if slot.name in used]
+        for level in levels:
+            ids = {}
+            for salt, slot in slots:
+                at = row if slot.item == 1 else row2
+                ids[slot.name] = self._own(t, slot, _attributes(t, unit), at, again(base, salt), _level(slot, level))
+            said = np.logical_and.reduce([i != NONE for i in ids.values()]) if ids else np.ones(len(row), bool)
+            at = np.flatnonzero(said)
+            runner = Runner(self.s, Batch(self.s.image.take(row[at]), {name: i[at] for name, i in ids.items()}))
+            known = np.logical_and.reduce([runner.item(call).ok for call in calls])
+            unclear += int(np.count_nonzero(~known))
+            said[at] = known
+            clear[level] = said
+        return clear, unclear
 
     def _rebound(self, t: Template, unit: Unit, row: Array, row2: Array, key: int, chosen: Array) -> Candidates:
         """As `_bound`, worked out for the chosen places alone."""
         rounds = self._variants(t)
-        attributes = _attributes(t, unit)
         anchor, of_round = chosen % max(len(row), 1), chosen // max(len(row), 1)
-        row, row2 = row[anchor], row2[anchor]
+        row, row2 = row.take(anchor), row2.take(anchor)
         base = _base(key, row, row2)
-        parts = np.searchsorted(of_round, np.arange(len(rounds) + 1))
-        slots = {slot.name: np.empty(len(chosen), np.uint16) for _, slot in _slots(t)}
-        drawn = {slot.name: np.zeros(len(chosen), bool) for _, slot in _slots(t)}
-        for (mix_, draw, level), lo, hi in zip(rounds, parts[:-1], parts[1:], strict=True):
-            if lo == hi:
-                continue
-            modes = dict(zip((x.name for x in t.drawn_slots), mix_, strict=True))
-            for salt, slot in _slots(t):
-                at = (row if slot.item == 1 else row2)[lo:hi]
-                bits = again(base[lo:hi], salt)
-                own_level = _level(slot, level)
-                if modes.get(slot.name) == "d":
-                    drawer, context, own = self._source(t, slot, attributes, at, own_level > 0)
-                    slots[slot.name][lo:hi] = drawer.draw_one(context, own, bits, draw, self.draws)
-                    drawn[slot.name][lo:hi] = True
-                else:
-                    slots[slot.name][lo:hi] = self._own(t, slot, attributes, at, bits, own_level)
+        slots, drawn = {}, {}
+        for salt, slot in _slots(t):
+            at, bits = row if slot.item == 1 else row2, again(base, salt)
+            slots[slot.name], drawn[slot.name] = self._chosen_ids(t, unit, slot, at, bits, rounds, of_round)
         found = self._found(t, unit, slots, drawn, row, row2, base, of_round, chosen)
-        found.batch.subjects = {c: row if first else row2 for c, first in _subjects(t).items()}
         if t.balance == "choice":
             _shuffle_options(t, found)
         return found
+
+    def _chosen_ids(
+        self,
+        t: Template,
+        unit: Unit,
+        slot: SlotSpec,
+        at: Array,
+        bits: Array,
+        rounds: list[tuple[str, int, int]],
+        of_round: Array,
+    ) -> tuple[Array, Array]:
+        """(n,) ids of one slot where each row is of one round, and (n,) whether they are drawn."""
+        which = [x.name for x in t.drawn_slots].index(slot.name) if slot.drawn else None
+        taken = np.array([which is not None and mix_[which] == "d" for mix_, _, _ in rounds])
+        draw = np.array([number for _, number, _ in rounds])
+        # Rounds that differ in nothing that this slot looks at are worked out together.
+        level = np.array([_level(slot, level) if slot.kind == "category" else 0 for _, _, level in rounds])
+        kind = np.where(taken, level > 0, level + OWN)
+        ids, attributes = np.empty(len(at), np.uint16), _attributes(t, unit)
+        for value in np.unique(kind).tolist():
+            some = np.flatnonzero((kind == value).take(of_round))
+            if value <= 1:
+                drawer, context, own = self._source(t, slot, attributes, at[some], value == 1)
+                ids[some] = drawer.draw_one(context, own, bits[some], draw.take(of_round[some]), self.draws)
+            else:
+                ids[some] = self._own(t, slot, attributes, at[some], bits[some], value - OWN)
+        return ids, taken.take(of_round)
 
     def _found(
         self,
@@ -329,6 +340,7 @@ class Proposer:
         image = row if t.anchor == "image" else self.s.image[row]
         batch = Batch(image.astype(np.int32), slots, self._positions(t, unit))
         bits = mix(0x2545F491, base + of_round.astype(np.uint64))
+        batch.subjects = {c: row if first else row2 for c, first in self.subjects[unit.template].items()}
         return Candidates(batch, row, row2, bits, drawn, place)
 
     def _round_ids(

@@ -20,6 +20,7 @@ from fashionkit.datagen.judge import SPLIT_NAMES, STEPS, Moments
 from fashionkit.datagen.packs import Template
 from fashionkit.datagen.propose import Candidates
 from fashionkit.datagen.vocab import NONE
+from fashionkit.tables import write_atomic
 
 Array = npt.NDArray[Any]
 PARAPHRASE = "paraphrase"
@@ -36,6 +37,7 @@ SAMPLES = pa.schema(
         pa.field("difficulty", pa.float16(), nullable=False),  # in steps of 1/16 from -4 to 4
     ]
 )
+GROUP_ROWS = 1 << 20
 # Dictionaries pay where a column repeats few ids; qid counts up, so it is stored as differences.
 WRITE_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
@@ -65,9 +67,12 @@ def block_columns(context: Context, folder: Path, moments: list[Moments], block:
         parts.append(_sample_columns(context, unit.template, c, judged.answer, judged.split, steps))
     if not parts:
         return {"split": np.zeros(0, np.uint8), "template": np.zeros(0, np.int64)}
-    columns = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    # One column at a time, so that a block is held once and not twice.
+    columns = {k: np.concatenate([p.pop(k) for p in parts]) for k in list(parts[0])}
     order = np.argsort((columns["image"] - lo).astype(np.uint16), kind="stable")
-    return {k: v[order] for k, v in columns.items()}
+    for name in columns:
+        columns[name] = columns[name].take(order)
+    return columns
 
 
 def _sample_columns(
@@ -93,18 +98,46 @@ def stored_slots(t: Template) -> list[str]:
     return [s.name for s in t.slots if s.name not in implied]
 
 
-def sample_table(context: Context, columns: dict[str, Array], first: int, held_out: bool) -> pa.Table:
-    """Samples of one file; each question program stands in as many of its texts as the spec says."""
+def write_samples(context: Context, path: Path, columns: dict[str, Array], rows: Array, first: int) -> Array:
+    """Writes one file of samples, a row group at a time, so that memory does not depend on how many there are.
+
+    Args:
+        context: The run. path: The file, whose folder is its split. columns: As `block_columns`.
+        rows: (n,) which of them. first: `qid` of the first sample.
+
+    Returns:
+        (templates,) samples written of each template.
+    """
+    held_out = path.parent.name == PARAPHRASE
+    times = np.ones(len(context.pack.templates), np.int64) if held_out else phrasings(context)
+
+    def fill(temporary: Path) -> None:
+        at, step = first, GROUP_ROWS // int(times.max())
+        with pq.ParquetWriter(temporary, SAMPLES, **WRITE_OPTIONS) as writer:
+            for lo in range(0, len(rows), step):
+                some = rows[lo : lo + step]
+                table = _table(context, {k: v.take(some) for k, v in columns.items()}, times, at, held_out)
+                writer.write_table(table, GROUP_ROWS)
+                at += table.num_rows
+
+    write_atomic(path, fill)
+    counts: Array = np.bincount(columns["template"].take(rows), minlength=len(times)) * times
+    return counts
+
+
+def _table(context: Context, columns: dict[str, Array], times: Array, first: int, held_out: bool) -> pa.Table:
+    """One row group; each question program stands in as many of its texts as `times` says of its template."""
     forms = [[i for i, q in enumerate(t.paraphrases) if q.held_out == held_out] for t in context.pack.templates]
     choices = np.array([[f[i % len(f)] for i in range(16)] for f in forms], np.uint8)
     many = np.array([len(f) for f in forms], np.int64)
-    times = np.ones(len(many), np.int64) if held_out else phrasings(context)
-    repeat = times[columns["template"]]
-    number = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-    columns = {k: np.repeat(v, repeat) for k, v in columns.items()}
+    start = (again(columns["bits"], 77) >> np.uint64(16)).astype(np.int64)
+    if (times > 1).any():
+        repeat = times.take(columns["template"])
+        row = np.repeat(np.arange(len(repeat)), repeat)
+        start = start.take(row) + np.arange(len(row)) - (np.cumsum(repeat) - repeat).take(row)
+        columns = {k: v.take(row) for k, v in columns.items()}
     template = columns["template"]
-    start = (again(columns["bits"], 77) >> np.uint64(16)).astype(np.int64) % many[template]
-    paraphrase = choices[template, (start + number) % many[template]]
+    paraphrase = choices.reshape(-1).take(template * np.int64(choices.shape[1]) + start % many.take(template))
     arrays = {"qid": np.arange(first, first + len(template)), "paraphrase": paraphrase, **columns}
     return pa.Table.from_arrays([pa.array(arrays[f.name], f.type) for f in SAMPLES], schema=SAMPLES)
 

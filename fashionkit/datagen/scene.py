@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Scenes:
         """The words."""
         return self.vocab.ontology
 
-    @property
+    @cached_property
     def all_closed(self) -> bool:
         """Whether every visible item of every picture is listed."""
         return bool(self.closed[self.vocab.category[root_of(self.ontology)]])
