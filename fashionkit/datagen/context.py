@@ -15,9 +15,10 @@ import numpy.typing as npt
 from fashionkit.datagen.judge import Judge, Judged
 from fashionkit.datagen.negatives import category_drawer, value_drawer
 from fashionkit.datagen.packs import Pack, Template
-from fashionkit.datagen.propose import Candidates, Proposer, Unit, unit_list
+from fashionkit.datagen.propose import Candidates, Proposer
 from fashionkit.datagen.scene import Scenes
 from fashionkit.datagen.spec import RunSpec
+from fashionkit.datagen.units import Unit, unit_list
 from fashionkit.datagen.vocab import NONE
 
 Array = npt.NDArray[Any]

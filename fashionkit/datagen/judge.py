@@ -20,8 +20,9 @@ from fashionkit.datagen.grammar import Grammar
 from fashionkit.datagen.negatives import Drawer
 from fashionkit.datagen.packs import Pack, Template
 from fashionkit.datagen.program import Runner, degenerate
-from fashionkit.datagen.propose import Candidates, Unit, option_slots
+from fashionkit.datagen.propose import Candidates, option_slots
 from fashionkit.datagen.scene import Scenes
+from fashionkit.datagen.units import Unit
 from fashionkit.datagen.vocab import FIRST_INT, LOOK, MAX_INT, NONE, NOT_PRESENT, YES
 
 Array = npt.NDArray[Any]
