@@ -155,22 +155,29 @@ class Pictures:
         self.words = Words(folder / "ontology.yaml")
         facts = yaml.safe_load((folder / "catalog.yaml").read_text(encoding="utf-8"))
         self.product = facts.get("scene") == "product"
-        self.closed, self.countable, self.sole = (
-            set(facts.get(key) or ()) for key in ("closed_categories", "countable", "sole_categories")
-        )
+        names = ("closed_categories", "countable", "sole_categories", "alone_categories")
+        self.closed, self.countable, self.sole, self.alone = (set(facts.get(name) or ()) for name in names)
         stated: dict[str, dict[str, Row]] = defaultdict(dict)
         for r in rows(folder, "attributes"):
             stated[r["item_id"]][r["attribute"]] = self._row(r["attribute"], r, r["complete"])
         self.items: dict[str, list[Item]] = defaultdict(list)
         for r in rows(folder, "items"):
-            self.items[r["image_id"]].append(
-                Item(r["item_id"], r["category"], r["region"], stated.get(r["item_id"], {}))
-            )
+            mine = self._opened(stated.get(r["item_id"], {}))
+            self.items[r["image_id"]].append(Item(r["item_id"], r["category"], r["region"], mine))
         self.labels: dict[str, dict[str, Row]] = defaultdict(dict)
         for r in rows(folder, "labels"):
             self.labels[r["image_id"]][r["label"]] = self._row(r["label"], r, True)
         self.splits = {r["image_id"]: (r["split"], r["split_group"]) for r in rows(folder, "splits")}
         self.kept_apart = {(r["category"], f"{r['attribute']}/{r['value']}") for r in rows(folder, "compositions")}
+
+    def _opened(self, stated: dict[str, Row]) -> dict[str, Row]:
+        """The rows of an item; what is `open_on` a value that it has may have further values."""
+        found = {}
+        for attribute, row in stated.items():
+            pairs = [pair.split("/") for pair in self.words.attributes[attribute].get("open_on", ())]
+            more = any(v in self.words.value_up(a, u) for a, v in pairs if a in stated for u in stated[a].values)
+            found[attribute] = row._replace(complete=row.complete and not more)
+        return found
 
     def _row(self, attribute: str, r: dict[str, Any], complete: bool) -> Row:
         """An exclusive attribute with several values is unknown, unless one of them stands below all the others."""
@@ -277,7 +284,10 @@ class Interpreter:
             return True
         if not self.pictures.product:
             return False
-        return not named or named[0] == self.words.root or bool(self.pictures.sole & set(self.words.up(named[0])))
+        if named and named[0] != self.words.root:
+            return bool(self.pictures.sole & set(self.words.up(named[0])))
+        bare = all(kind == "category" for kind, _ in clauses)  # "the product", not "the blue product"
+        return bare or bool(self.pictures.alone & set(self.words.up(item.category)))
 
     # The functions.
 
@@ -334,12 +344,12 @@ class Interpreter:
 
     def do_same(self, one: Item | str | None, two: Item | str | None, attribute: Id) -> bool | None:
         first, second = self.listed(one, attribute), self.listed(two, attribute)
-        if not first or not second or one == two or not (first.complete and second.complete):
+        if not first or not second or one == two:
             return None
         if set(first.values) == set(second.values):
             return True
         near = any(self.words.compatible(attribute[1], a, b) for a in first.values for b in second.values)
-        return None if near else False
+        return False if first.complete and second.complete and not near else None
 
     def do_not(self, one: bool | None) -> bool | None:
         return None if one is None else not one
