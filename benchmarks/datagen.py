@@ -46,6 +46,8 @@ from fashionkit.tables import write_table
 
 REPEATS = 3
 TIMES = 4  # by which the second generation makes more samples
+# What `generate` does after a step over shards; first of all, it compiles the catalogue.
+BETWEEN = {"": "compiling", "counting": "solving", "selecting": "placing"}
 BATCH = 65_536
 Figures = dict[str, Any]
 
@@ -68,15 +70,14 @@ class Phases:
 
     def run_shards(self, *arguments: Any, **options: Any) -> Iterator[Any]:
         """`fashionkit.engine.run_shards`, and marks before and after."""
-        done = list(self.seconds)
-        self.mark("compiling" if not done else f"after {done[-1]}")
+        self.mark(BETWEEN.get(next(reversed(self.seconds), ""), "other"))
         yield from run_shards(*arguments, **options)
         self.mark(options["describe"])
 
 
 def generate_here(settings: Figures) -> Figures:
     """Generates a question set in this process and says what it took."""
-    spec = load_spec("drawn", **settings)
+    spec = load_spec(**settings)
     phases, cpu, start = Phases(), cpu_seconds(), time.perf_counter()
     with patch.object(engine, "run_shards", phases.run_shards):
         report = engine.generate(spec)
@@ -231,7 +232,7 @@ def plain_writer(folder: Path, scratch: Path, workers: int) -> Figures:
     """Rows/s of writing random ids into files of the same number, size, schema and settings; drawing is not timed."""
     ranges = observed(folder)
     rows = [pq.read_metadata(path).num_rows for split in SAMPLE_SPLITS for path in sample_files(folder, split)]
-    rates, cpu, sizes_ = [], [], []
+    rates, cpu, written = [], [], 0
     for _ in range(REPEATS):
         shards = [(str(scratch / f"{n}.parquet"), ranges, count, n) for n, count in enumerate(rows)]
         busy: dict[int, float] = {}
@@ -241,12 +242,12 @@ def plain_writer(folder: Path, scratch: Path, workers: int) -> Figures:
             spent += cpu_time
         rates.append(sum(rows) / max(busy.values()))
         cpu.append(sum(rows) / spent)
-        sizes_.append(sum(path.stat().st_size for path in scratch.iterdir()) / sum(rows))
+        written = sum(path.stat().st_size for path in scratch.iterdir())
     return {
         "rows": sum(rows),
         "rows_per_second": round(statistics.median(rates)),
         "rows_per_cpu_second": round(statistics.median(cpu)),
-        "bytes_per_row": round(statistics.median(sizes_), 2),
+        "bytes_per_row": round(written / sum(rows), 2),
     }
 
 
@@ -283,7 +284,7 @@ def measure(options: argparse.Namespace, folder: Path, say: Callable[[str], None
     draw_catalog(catalog, DrawOptions(options.images, pictures=False, workers=workers))
     figures: Figures = {"machine": machine(workers), "images": options.images}
     figures["drawing_seconds"] = round(time.perf_counter() - start, 2)
-    settings = {"catalog": str(catalog), "workers": workers, "samples": options.samples}
+    settings = {"name": options.spec, "catalog": str(catalog), "workers": workers, "samples": options.samples}
     say("generating")
     figures["generated"] = generate_apart(**settings, out=str(folder / "set"), phrasings=options.phrasings)
     figures["size"] = sizes(folder / "set", figures["generated"]["samples"])
@@ -324,41 +325,53 @@ def machine(workers: int) -> Figures:
     return {"cores": cores, "workers": workers, "load_before": load, **versions}
 
 
-def table(figures: Figures) -> list[str]:
-    """The figures as lines for people."""
-    made, more, size, text = (figures[k] for k in ("generated", "generated_more", "size", "rendered"))
-    writer, plain, ratio = (figures[k] for k in ("plain_writer", "plain_generator", "ratios"))
-    workers = figures["machine"]["workers"]
-    rows = [
-        ("ids to Parquet, end to end", f"{made['samples_per_second']:,} /s", f"{made['seconds']:.1f} s, {workers} processes"),
-        ("  samples", f"{made['samples']:,}", f"{made['programs']:,} programs, {figures['images']:,} pictures"),
-        ("  by processor time", f"{made['samples'] / made['cpu_seconds']:,.0f} /s", f"{made['cpu_seconds']:.1f} s"),
-        *((f"  {name}", f"{seconds:.1f} s", "") for name, seconds in made["phases"].items()),
-        ("  (drawing the catalogue)", f"{figures['drawing_seconds']:.1f} s", "not part of the above"),
-        ("rendered, 1 process", f"{text['samples_per_second']['1']:,} /s", f"{text['samples']:,} samples"),
-    ]
-    if workers > 1:
-        rows.append((f"rendered, {workers} processes", f"{text['samples_per_second'][str(workers)]:,} /s", ""))
-    for name, run in (("peak memory", made), ("peak memory, more samples", more)):
-        rows.append((name, f"{run['worker_mib']:,} MiB", f"a worker; parent {run['parent_mib']:,}; {run['samples']:,} samples"))
-    rows += [
-        ("bytes a sample on disk", f"{size['bytes_per_sample']}", f"{size['mib_on_disk']:,} MiB in all"),
-        ("bytes a sample as columns", f"{size['bytes_per_sample_uncompressed']}", "before compression"),
-        ("pyarrow, random ids", f"{writer['rows_per_second']:,} /s", f"{writer['rows']:,} rows, {workers} processes"),
-        ("  engine to it", f"x {ratio['engine_to_plain_writer']}", f"by processor time x {ratio['engine_to_plain_writer_by_cpu']}"),
-        ("plain generator, ids", f"{plain['samples_per_second']:,} /s", f"1 process, {len(plain['families'])} families"),
-        ("  engine to it, a process", f"x {ratio['engine_to_plain_generator']:,}", ""),
-        ("plain generator, rendered", f"{plain['rendered_samples_per_second']:,} /s", ""),
-        ("  engine to it, a process", f"x {ratio['rendered_to_plain_generator']:,}", "reading and rendering"),
-    ]
+def lines(figures: Figures) -> list[str]:
+    """The figures as text for people."""
     facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures["machine"].items())
-    return [facts, "", *(f"{name:<28}{value:>16}  {note}".rstrip() for name, value, note in rows)]
+    rows = [*_engine_rows(figures), *_size_rows(figures), *_yardstick_rows(figures)]
+    return [facts, "", *(f"{name:<28}{value:>18}  {note}".rstrip() for name, value, note in rows)]
+
+
+def _engine_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
+    made, text, workers = figures["generated"], figures["rendered"], figures["machine"]["workers"]
+    by_cpu = made["samples"] / made["cpu_seconds"]
+    yield "ids to Parquet, end to end", f"{made['samples_per_second']:,} /s", f"{made['seconds']:.1f} s"
+    yield "  by processor time", f"{by_cpu:,.0f} /s", f"{made['cpu_seconds']:.1f} s of {workers} processes"
+    yield "  samples", f"{made['samples']:,}", f"{made['programs']:,} programs, {figures['images']:,} pictures"
+    for name, seconds in made["phases"].items():
+        yield f"  {name}", f"{seconds:.1f} s", ""
+    yield "  (drawing the catalogue)", f"{figures['drawing_seconds']:.1f} s", "not part of the above"
+    for processes, rate in text["samples_per_second"].items():
+        yield f"rendered, processes: {processes}", f"{rate:,} /s", f"{text['samples']:,} samples"
+
+
+def _size_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
+    for name in ("generated", "generated_more"):
+        run = figures[name]
+        yield "peak memory of a worker", f"{run['worker_mib']:,} MiB", f"{run['samples']:,} samples"
+        yield "  and of the parent", f"{run['parent_mib']:,} MiB", ""
+    yield "  more to fewer samples", f"x {figures['ratios']['memory_of_more_to_less']}", ""
+    size = figures["size"]
+    yield "bytes a sample on disk", f"{size['bytes_per_sample']}", f"{size['mib_on_disk']:,} MiB in all"
+    yield "  as columns", f"{size['bytes_per_sample_uncompressed']}", "before compression"
+
+
+def _yardstick_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
+    writer, plain, ratio = (figures[name] for name in ("plain_writer", "plain_generator", "ratios"))
+    yield "random ids by pyarrow", f"{writer['rows_per_second']:,} /s", f"{writer['rows']:,} rows, same processes"
+    yield "  the engine", f"x {ratio['engine_to_plain_writer']}", ""
+    yield "  the same by processor time", f"x {ratio['engine_to_plain_writer_by_cpu']}", ""
+    yield "plain generator, ids", f"{plain['samples_per_second']:,} /s", f"{len(plain['families'])} families, 1 process"
+    yield "  the engine, a process", f"x {ratio['engine_to_plain_generator']:,}", ""
+    yield "plain generator, rendered", f"{plain['rendered_samples_per_second']:,} /s", ""
+    yield "  the engine's rendering", f"x {ratio['rendered_to_plain_generator']:,}", "1 process, ids read from disk"
 
 
 def main() -> None:
     """Runs the benchmark and prints its figures."""
     parser = argparse.ArgumentParser(description="Speed, memory and size of question generation.")
     parser.add_argument("--images", type=int, default=20_000, help="pictures of the catalogue (default: %(default)s)")
+    parser.add_argument("--spec", default="drawn", help="recipe name or YAML (default: %(default)s)")
     parser.add_argument("--samples", type=int, help="samples to make (default: as many as balance allows)")
     parser.add_argument("--phrasings", type=int, default=1, help="texts each question is put in (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
@@ -372,7 +385,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options, Path(folder), lambda line: print(f"... {line}", file=sys.stderr, flush=True))
-    print("\n".join(table(figures)))
+    print("\n".join(lines(figures)))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -415,7 +415,7 @@ TEXTS: dict[str, list[Text]] = {
     ],
     "C1": [
         lambda r, c, a: f"what is the {R.name(r, a)} of the {R.name(r, c)}?",
-        lambda r, c, a: f"which {R.name(r, a)} {'do' if r.onto.categories[c].pair else 'does'} the {R.name(r, c)} have?",
+        lambda r, c, a: f"as for the {R.name(r, c)}, which {R.name(r, a)} do you see?",
         lambda r, c, a: f"can you tell me the {R.name(r, a)} of the {R.name(r, c)}?",
         lambda r, c, a: f"how would you describe the {R.name(r, a)} of the {R.name(r, c)}?",
     ],
