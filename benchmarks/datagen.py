@@ -308,13 +308,14 @@ def ratios(figures: Figures, workers: int) -> Figures:
     made, text = figures["generated"], figures["rendered"]["samples_per_second"]
     writer, plain = figures["plain_writer"], figures["plain_generator"]
     by_cpu = made["samples"] / made["cpu_seconds"]
-    return {
-        "engine_to_plain_writer": round(made["samples_per_second"] / writer["rows_per_second"], 3),
-        "engine_to_plain_writer_by_cpu": round(by_cpu / writer["rows_per_cpu_second"], 3),
-        "engine_to_plain_generator": round(made["samples_per_second"] / workers / plain["samples_per_second"], 1),
-        "rendered_to_plain_generator": round(text["1"] / plain["rendered_samples_per_second"], 1),
-        "memory_of_more_to_less": round(figures["generated_more"]["worker_mib"] / made["worker_mib"], 2),
+    found = {
+        "engine_to_plain_writer": made["samples_per_second"] / writer["rows_per_second"],
+        "engine_to_plain_writer_by_cpu": by_cpu / writer["rows_per_cpu_second"],
+        "engine_to_plain_generator": made["samples_per_second"] / workers / plain["samples_per_second"],
+        "rendered_to_plain_generator": text["1"] / plain["rendered_samples_per_second"],
+        "memory_of_more_to_less": figures["generated_more"]["worker_mib"] / made["worker_mib"],
     }
+    return {name: float(f"{ratio:.3g}") for name, ratio in found.items()}
 
 
 def machine(workers: int) -> Figures:
@@ -362,9 +363,9 @@ def _yardstick_rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     yield "  the engine", f"x {ratio['engine_to_plain_writer']}", ""
     yield "  the same by processor time", f"x {ratio['engine_to_plain_writer_by_cpu']}", ""
     yield "plain generator, ids", f"{plain['samples_per_second']:,} /s", f"{len(plain['families'])} families, 1 process"
-    yield "  the engine, a process", f"x {ratio['engine_to_plain_generator']:,}", ""
+    yield "  the engine, a process", f"x {ratio['engine_to_plain_generator']}", ""
     yield "plain generator, rendered", f"{plain['rendered_samples_per_second']:,} /s", ""
-    yield "  the engine's rendering", f"x {ratio['rendered_to_plain_generator']:,}", "1 process, ids read from disk"
+    yield "  the engine's rendering", f"x {ratio['rendered_to_plain_generator']}", "1 process, ids read from disk"
 
 
 def main() -> None:

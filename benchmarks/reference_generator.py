@@ -252,8 +252,8 @@ class Reference:
             return None
         kind = self.random.choice(("and", "or"))
         answer = "yes" if (all if kind == "and" else any)(a == "yes" for a in answers) else "no"
-        slots = (noun, *(str(key) for key in keys))
-        return Draft(f"B4.{kind}", slots, answer, (kind, *slots))
+        slots = (noun, kind, *(str(key) for key in keys))
+        return Draft("B4", slots, answer, slots)
 
     def _b5(self, scene: Scene) -> Draft | None:
         draft = self._b2(scene, "B5")
@@ -389,17 +389,11 @@ TEXTS: dict[str, list[Text]] = {
         lambda r, c, v: f"does the picture show {R._a(r, c, v)}?",
         lambda r, c, v: f"is {R._a(r, c, v)} part of this outfit?",
     ],
-    "B4.and": [
-        lambda r, c, v, w: f"{R._is(r, c)} the {R.name(r, c)} {R._said(r, v)} and {R._said(r, w)}?",
-        lambda r, c, v, w: f"is it true that the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} and {R._said(r, w)}?",
-        lambda r, c, v, w: f"would you say that the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} and {R._said(r, w)}?",
-        lambda r, c, v, w: f"is it right that the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} and {R._said(r, w)}?",
-    ],
-    "B4.or": [
-        lambda r, c, v, w: f"is it true that the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} or {R._said(r, w)}?",
-        lambda r, c, v, w: f"{R._is(r, c)} the {R.name(r, c)} {R._said(r, v)} or {R._said(r, w)}, or both?",
-        lambda r, c, v, w: f"would you say that the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} or {R._said(r, w)}?",
-        lambda r, c, v, w: f"is it right that the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} or {R._said(r, w)}?",
+    "B4": [
+        lambda r, c, k, v, w: f"{R._is(r, c)} the {R.name(r, c)} {R._said(r, v)} {k} {R._said(r, w)}?",
+        lambda r, c, k, v, w: f"is it true that the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} {k} {R._said(r, w)}?",
+        lambda r, c, k, v, w: f"would you say the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} {k} {R._said(r, w)}?",
+        lambda r, c, k, v, w: f"is it right that the {R.name(r, c)} {R._is(r, c)} {R._said(r, v)} {k} {R._said(r, w)}?",
     ],
     "B5": [
         lambda r, c, v: f"is it true that the {R.name(r, c)} {R._is(r, c)} not {R._said(r, v)}?",

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from fashionkit.datagen.balance import Cells, drop_empty, equal_sides, family_targets, scale, temper
 from fashionkit.datagen.context import Context, links, phrasings
 from fashionkit.datagen.count import Counted
+from fashionkit.datagen.counter import mix
 from fashionkit.datagen.judge import Moments
 from fashionkit.datagen.packs import Template
 
@@ -168,8 +169,8 @@ def _fit_tied(context: Context, counted: list[Counted], tied: dict[int, int], ta
 def set_budgets(context: Context, folder: Path, counted: list[Counted]) -> bool:
     """Sets every picture's budget for every unit; False where no picture could exceed its budget anyway.
 
-    The budget is shared by what each unit would keep of the picture without it. Shares are rounded down, and a
-    question that a negation follows costs two, so the sum over all units never exceeds `per_image`.
+    The budget is shared by what each unit would keep of the picture without it; a question that a negation follows
+    costs two. The sum over all units never exceeds `per_image`.
     """
     assert context.spec.per_image is not None
     valid = [np.asarray(pq.read_table(folder / f"valid-{n:05d}.parquet")["valid"]) for n in range(len(context.units))]
@@ -186,7 +187,18 @@ def set_budgets(context: Context, folder: Path, counted: list[Counted]) -> bool:
     rate = [t.cells.total / max(n, 1) for t, n in zip(trial, counts, strict=True)]
     expected = [v * r for v, r in zip(valid, rate, strict=True)]
     load = sum(e * k for n, (e, k) in enumerate(zip(expected, cost, strict=True)) if n not in followers.values())
-    context.quotas = [np.floor(context.spec.per_image * e / np.maximum(load, 1e-9)).astype(np.int64) for e in expected]
+    # What rounding leaves over goes to the next unit; every picture starts at another place, so that no unit is last
+    # in all of them.
+    carry = -(mix(0, np.arange(len(load))) >> np.uint64(11)) * 2.0**-53 * cost.max()
+    context.quotas = []
+    for number, e in enumerate(expected):
+        if number in followers.values():
+            context.quotas.append(np.zeros(len(load), np.int64))
+            continue
+        share = carry + context.spec.per_image * e * cost[number] / np.maximum(load, 1e-9)
+        quota = np.maximum(np.floor(share / cost[number] + 1e-9), 0)
+        carry = share - quota * cost[number]
+        context.quotas.append(quota.astype(np.int64))
     for leader, follower in followers.items():
         context.quotas[follower] = context.quotas[leader]
     return True

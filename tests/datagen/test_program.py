@@ -42,6 +42,7 @@ PICTURES = {
         Item("coat", {"pattern": "plain"}),
         Item("anorak", {"pattern": "dotted"}),
     ],
+    "hats_hidden": [Item("hat", {"colour": "red"}), Item("hat", {"colour": HIDDEN}), Item("bag", {})],
     "legs": [Item("trousers", {"colour": "red"}), Item("jeans", {"colour": "blue"})],
     "patched": [Item("shirt", {"colour": "red", "pattern": "patched"}), Item("hat", {"colour": "blue"})],
     "lone_hat": [Item("hat", {"colour": "navy"})],
@@ -201,6 +202,14 @@ def test_absent_is_known_where_a_clause_needs_it(ask: Ask) -> None:
     assert ask("shod", program, **hat) == "no"  # the only hat is red, and hats are all listed
     assert ask("hats_half", program, **hat) == ""  # the colour of one hat is not stated
     assert ask("two_hats", program, **hat) == "yes"
+
+
+def test_what_is_hidden_may_be_anything(ask: Ask) -> None:
+    for image in ("hats_hidden", "hats_half"):
+        assert ask(image, "exist(filter(filter(scene, cat), v))", cat="hat", v="colour/blue") == ""
+        assert ask(image, "count(filter(filter(scene, cat), v))", cat="hat", v="colour/red") == ""
+        assert ask(image, "category(unique(filter(filter(scene, cat), v)))", cat="hat", v="colour/red") == ""
+        assert ask(image, "count(filter(scene, cat))", cat="hat") == "2"
 
 
 def test_an_attribute_that_cannot_apply_is_no_and_one_that_can_is_open(ask: Ask) -> None:
