@@ -117,6 +117,7 @@ class Judge:
         self.grammar = Grammar(scenes.vocab, scenes.root, noun, look)
         self.leak = leak_table(scenes)
         self.answer_words = _answer_words(scenes)
+        self.misnames = misname_table(scenes)
         self.literal_leak = {n: self._literals(t) for n, t in enumerate(pack.templates)}
         d = np.arange(-int(LIMIT * STEPS), int(LIMIT * STEPS) + 1) / STEPS
         self.weight = np.clip(np.exp(options.beta * d), 1 / options.clip, options.clip)
@@ -137,6 +138,7 @@ class Judge:
             )
         if t.leak and t.balance != "binary" and t.family not in ("N1", "B5"):  # yes and no stand in no question
             answer = self._refuse(refused, "the question holds the answer", answer, self._leaks(unit, t, c, answer))
+        answer = self._refuse(refused, "reads like the name of another category", answer, self._misnames(t, c))
         split, held = self._split(t, c, answer)
         answer = self._refuse(refused, "composition held out for the test", answer, held & (split < 2))
         split = np.where(held & (split == 2), COMPOSITIONAL, split).astype(np.uint8)
@@ -158,6 +160,14 @@ class Judge:
         for slot in t.slots:
             leaks = leaks | self.leak[c.batch.slots[slot.name], answer]
         return leaks
+
+    def _misnames(self, t: Template, c: Candidates) -> Array:
+        """(n,) bool: a value before a noun makes the name of another category ("casual" sandals called "shoes")."""
+        found = np.zeros(len(c.batch), bool)
+        for value in (s.name for s in t.slots if s.kind == "value" and s.role == "own"):
+            for noun in (s.name for s in t.slots if s.kind == "category" and s.role == "own"):
+                found |= self.misnames[c.batch.slots[value], c.batch.slots[noun]]
+        return found
 
     def _literals(self, t: Template) -> Array:
         """(vocabulary,) bool: the answer stands in the fixed words of a paraphrase."""
@@ -353,6 +363,17 @@ def _contains(texts: list[str], words: dict[tuple[str, ...], list[int]], size: i
         for gram in _grams(plain):
             found[words.get(gram, [])] = True
     return found
+
+
+def misname_table(s: Scenes) -> Array:
+    """(vocabulary, vocabulary) bool over (value, category): the adjective and the noun together name a category."""
+    table = np.zeros((len(s.vocab), len(s.vocab)), bool)
+    words = s.ontology.category_words
+    for (attribute, key), value in s.vocab.value.items():
+        adjective = s.ontology.attributes[attribute].values[key].adj
+        for name, category in s.vocab.category.items() if adjective else ():
+            table[value, category] = fold(f"{adjective} {s.ontology.categories[name].name}") in words
+    return table
 
 
 def leak_table(s: Scenes) -> Array:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from fashionkit.catalog.catalog import write_facts, write_rows
 from fashionkit.catalog.ontology import Ontology
 from fashionkit.catalog.schema import Facts
 from fashionkit.datagen.generate import RunReport, generate
-from fashionkit.datagen.packs import FAMILIES
+from fashionkit.datagen.packs import FAMILIES, Template
+from fashionkit.datagen.propose import option_slots
 from fashionkit.datagen.samples import SAMPLE_SPLITS, read_samples, sample_files
 from fashionkit.datagen.spec import RunSpec
+from fashionkit.datagen.store import VQAStore
 from fashionkit.tables import Manifest, write_manifest
 
 ONTOLOGY = """
@@ -271,7 +272,7 @@ class Made:
     rows: dict[str, list[dict[str, Any]]]
 
 
-Make = Callable[..., Made]
+Sample = dict[str, Any]
 
 
 def samples_of(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -333,7 +334,31 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return found
 
 
-@pytest.fixture
-def allocated() -> Callable[[], int]:
-    """Bytes that Arrow holds."""
-    return pa.total_allocated_bytes
+def told(
+    store: VQAStore, rows: dict[str, list[Sample]], splits: tuple[str, ...] = SAMPLE_SPLITS
+) -> Iterator[tuple[str, Template, dict[str, int], Sample]]:
+    """Split, template, slots by name and row of every sample."""
+    for split in splits:
+        for row in rows[split]:
+            names = store.slots[row["template"]]
+            yield split, store.pack.templates[row["template"]], {n: row[f"slot{i}"] for i, n in enumerate(names)}, row
+
+
+def cell_of(t: Template, slots: dict[str, int], store: VQAStore) -> tuple[Any, ...]:
+    """What the answers of a sample are balanced with: its cell, whichever of two equal parts stands first."""
+    slots = dict(slots)
+    if t.balance == "choice" or (t.anchor == "pair" and t.balance == "binary"):
+        one, two = option_slots(t) if t.balance == "choice" else ("cat", "cat2")
+        slots[one], slots[two] = sorted((slots[one], slots[two]))
+    attributes = tuple(sorted(s for n, s in slots.items() if store.vocab.kind[s] == "attribute"))
+    return (*(slots[name] for name in t.cell), attributes)
+
+
+def asked(t: Template, slots: dict[str, int], row: Sample) -> tuple[Any, ...]:
+    """A question about a picture, whatever its words."""
+    return (row["image"], t.id, *sorted(slots.items()))
+
+
+def without(row: Sample, *names: str) -> tuple[Any, ...]:
+    """The row's other columns."""
+    return tuple(value for name, value in row.items() if name not in names)
