@@ -1,0 +1,169 @@
+"""Which samples the question-only models see: a part of every family, once each question, without its picture.
+
+    samples of train, val, test ─► first phrasing of each program ─► lowest random numbers of each (family, side) ─► Questions
+
+The random number of a sample depends on seed and `qid` alone, and each stratum keeps its lowest (bottom-k sampling), so
+the same samples are chosen whatever the parts are. Memory follows the number asked for, not the size of the set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from fashionkit.datagen.counter import mix, stream
+from fashionkit.datagen.samples import SLOTS, sample_files
+from fashionkit.datagen.store import VQAStore
+from fashionkit.tables import read_table
+
+Array = npt.NDArray[Any]
+LEARNT, JUDGED = ("train",), ("val", "test")
+IDENTITY = ("image", "template", *(f"slot{i}" for i in range(SLOTS)))
+JUDGED_SHARE = 0.3  # of the samples asked for; what the judged splits leave unused goes to training
+BATCH_ROWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Question programs as ids, without what could be seen.
+
+    Attributes:
+        qid: (n,) int64. template: (n,) int64 positions in the pack. paraphrase: (n,) int64.
+        slots: (n, 4) int64 vocabulary ids. answer: (n,) int64 vocabulary ids.
+        group: (n,) int64 split group of the picture, for intervals only.
+        judged: (n,) bool; true in val and test, false in train.
+    """
+
+    qid: Array
+    template: Array
+    paraphrase: Array
+    slots: Array
+    answer: Array
+    group: Array
+    judged: Array
+
+    def __len__(self) -> int:
+        return len(self.qid)
+
+    def take(self, rows: Array) -> Questions:
+        """Some of them, by position or by a mask."""
+        return Questions(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def families_of(store: VQAStore) -> tuple[list[str], Array]:
+    """Families in the pack's order, and (templates,) the position of each template's family."""
+    names = list(dict.fromkeys(t.family for t in store.pack.templates))
+    return names, np.array([names.index(t.family) for t in store.pack.templates], np.int64)
+
+
+def draw_questions(store: VQAStore, limit: int, seed: int) -> Questions:
+    """At most `limit` question programs, a like number of every family as far as there are so many.
+
+    Args:
+        store: The set. limit: Most programs, learnt and judged together. seed: Another seed draws others.
+
+    Returns:
+        The programs in the order of `qid`; each in the phrasing in which the set has it first.
+    """
+    names, family = families_of(store)
+    available = _available(store, family, len(names))
+    judged = water_fill(available[1], int(limit * JUDGED_SHARE))
+    learnt = water_fill(available[0], limit - int(judged.sum()))
+    found = [
+        _lowest(store, split_names, family, quota, seed) for split_names, quota in ((LEARNT, learnt), (JUDGED, judged))
+    ]
+    group = read_table(store.path, "images", ["group"])["group"].to_numpy().astype(np.int64)
+    columns = {n: np.concatenate([f[n] for f in found]) for n in found[0]}
+    judged_rows = np.repeat([False, True], [len(f["qid"]) for f in found])
+    slots = np.stack([columns[f"slot{i}"] for i in range(SLOTS)], axis=1)
+    return Questions(
+        columns["qid"],
+        columns["template"],
+        columns["paraphrase"],
+        slots,
+        columns["answer"],
+        group[columns["image"]],
+        judged_rows,
+    )
+
+
+def water_fill(available: Array, total: int) -> Array:
+    """(k,) whole shares of `total`: equal, but none above what is available, and nothing wasted."""
+    quota = np.zeros(len(available), np.int64)
+    left = min(int(total), int(available.sum()))
+    order = np.argsort(available, kind="stable")
+    for place, stratum in enumerate(order):
+        quota[stratum] = min(int(available[stratum]), left // (len(order) - place))
+        left -= int(quota[stratum])
+    return quota
+
+
+def _available(store: VQAStore, family: Array, families: int) -> Array:
+    """(2, families) about how many programs of each family there are to learn from and to be judged on."""
+    counts = np.zeros((2, families), np.int64)
+    rows = 0
+    for side, splits in enumerate((LEARNT, JUDGED)):
+        for path in (p for s in splits for p in sample_files(store.path, s)):
+            for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["template"]):
+                template = batch.column(0).to_numpy(zero_copy_only=False)
+                counts[side] += np.bincount(family[template], minlength=families)
+                rows += len(template)
+    times = max(1, int(store.manifest.params.get("phrasings", 1)))
+    return -(-counts // times)
+
+
+def _lowest(store: VQAStore, splits: tuple[str, ...], family: Array, quota: Array, seed: int) -> dict[str, Array]:
+    """Columns of the `quota` programs of each family with the lowest random numbers."""
+    key = stream(seed, "blind")
+    limit = np.where(quota > 0, np.uint64(2**64 - 1), np.uint64(0))
+    held: dict[str, Array] = {}
+    for batch in _programs(store, splits):
+        random = mix(key, batch["qid"])
+        kept = random <= limit[family[batch["template"]]]
+        kept &= quota[family[batch["template"]]] > 0
+        batch = {**{n: v[kept] for n, v in batch.items()}, "random": random[kept]}
+        held = {n: np.concatenate([held[n], v]) for n, v in batch.items()} if held else batch
+        if len(held["qid"]) > 2 * quota.sum() + BATCH_ROWS:
+            held, limit = _cut(held, family, quota, limit)
+    if not held:
+        return {n: np.zeros(0, np.int64) for n in (*COLUMNS,)}
+    held, _ = _cut(held, family, quota, limit)
+    order = np.argsort(held["qid"], kind="stable")
+    return {n: held[n][order].astype(np.int64) for n in COLUMNS}
+
+
+COLUMNS = ("qid", "image", "template", "paraphrase", *(f"slot{i}" for i in range(SLOTS)), "answer")
+
+
+def _cut(held: dict[str, Array], family: Array, quota: Array, limit: Array) -> tuple[dict[str, Array], Array]:
+    """Drops what cannot be among a family's lowest any more."""
+    of, keep, limit = family[held["template"]], np.zeros(len(held["qid"]), bool), limit.copy()
+    for number, most in enumerate(quota.tolist()):
+        rows = np.flatnonzero(of == number)
+        if most and len(rows) > most:
+            rows = rows[np.argpartition(held["random"][rows], most - 1)[:most]]
+            limit[number] = held["random"][rows].max()
+        keep[rows] = most > 0
+    return {n: v[keep] for n, v in held.items()}, limit
+
+
+def _programs(store: VQAStore, splits: tuple[str, ...]) -> Iterator[dict[str, Array]]:
+    """Columns of the first phrasing of every program, part by part; its phrasings stand in consecutive rows."""
+    for path in (p for s in splits for p in sample_files(store.path, s)):
+        last: Array | None = None
+        for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
+            if not batch.num_rows:
+                continue
+            columns = {n: batch.column(n).to_numpy(zero_copy_only=False) for n in COLUMNS}
+            first = np.zeros(batch.num_rows, bool)
+            ends = np.array([columns[n][-1] for n in IDENTITY], np.int64)
+            for number, name in enumerate(IDENTITY):
+                first[1:] |= columns[name][1:] != columns[name][:-1]
+                first[0] |= last is None or bool(columns[name][0] != last[number])
+            last = ends
+            yield {n: v[first] for n, v in columns.items()}
