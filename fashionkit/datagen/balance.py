@@ -40,13 +40,14 @@ class Cells:
 
     Attributes:
         code: (m,) sorted (cell, split, side) codes. count: (m,) valid candidates. sides: How many a cell has.
-        keep: (m,) samples to keep; filled by the solver.
+        keep: (m,) samples to keep; filled by the solver. target: (m,) tempered share of an open answer in its cell.
     """
 
     code: Array
     count: Array
     sides: int
     keep: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    target: Array | None = None
 
     @property
     def cell(self) -> Array:
@@ -71,45 +72,52 @@ def temper(cells: Cells, options: BalanceOptions, single_too: bool = False) -> i
     """Open answers keep shares close to p**rho, the head capped; cells with one answer only are left out.
 
     Args:
-        cells: Counted cells. options: See there.
+        cells: Counted cells; `keep` and `target` are filled.
+        options: See there.
         single_too: Keep cells with one answer: another template gives them a second one.
 
     Returns:
         How many candidates stood in cells with a single answer.
     """
     cells.keep = np.zeros(len(cells.code), np.int64)
+    cells.target = np.ones(len(cells.code))
     _, first = np.unique(cells.cell, return_index=True)
-    single = 0
-    for lo, hi in zip(first, [*first, len(cells.code)][1:], strict=True):
-        if hi - lo < 2 and single_too:
-            cells.keep[lo:hi] = cells.count[lo:hi]
-        elif hi - lo < 2:
-            single += int(cells.count[lo:hi].sum())
-        else:
-            cells.keep[lo:hi] = tempered_counts(cells.count[lo:hi], options)
-    return single
+    size = np.diff(np.append(first, len(cells.code)))
+    alone = np.repeat(size == 1, size)
+    if single_too:
+        cells.keep[alone] = cells.count[alone]
+    for width in np.unique(size[size > 1]).tolist():  # cells with as many answers together
+        rows = first[size == width][:, None] + np.arange(width)
+        cells.keep[rows], cells.target[rows] = tempered_counts(cells.count[rows], options)
+    return 0 if single_too else int(cells.count[alone].sum())
 
 
-def tempered_counts(count: Array, options: BalanceOptions) -> Array:
-    """Samples to keep of each answer of one cell: order kept, head at most its tempered share plus `slack`."""
-    order = np.argsort(-count, kind="stable")
-    n = count[order].astype(np.float64)
-    for i in range(len(n) - 2, -1, -1):
-        n[i] = min(n[i], options.ratio * n[i + 1])
-    share = n**options.temper / (n**options.temper).sum()
-    low, high = 0.0, float(n.max() ** (1 - options.temper))
+def tempered_counts(count: Array, options: BalanceOptions) -> tuple[Array, Array]:
+    """Samples to keep of each answer: order kept, head at most its tempered share plus `slack`.
+
+    Args:
+        count: (cells, answers) candidates.
+
+    Returns:
+        (cells, answers) int64 to keep, and float64 tempered shares, which add up to 1.
+    """
+    order = np.argsort(-count, axis=1, kind="stable")
+    n = np.take_along_axis(count, order, 1).astype(np.float64)
+    for i in range(n.shape[1] - 2, -1, -1):
+        n[:, i] = np.minimum(n[:, i], options.ratio * n[:, i + 1])
+    tempered = n**options.temper
+    share = tempered / tempered.sum(1, keepdims=True)
+    # 0 would be reached only if even the most even counts exceeded the share, which `share` itself rules out.
+    low, high = np.full(len(n), 1e-12), n.max(1) ** (1 - options.temper)
     for _ in range(40):
         middle = (low + high) / 2
-        kept = np.minimum(n, middle * n**options.temper)
-        if kept[0] / kept.sum() <= share[0] + options.slack:
-            low = middle
-        else:
-            high = middle
-    # `low` may be 0 only if even the most even counts exceed the share, which `share` itself rules out.
-    kept = np.floor(np.minimum(n, max(low, 1e-12) * n**options.temper) + 1e-9)
-    result = np.zeros(len(count), np.int64)
-    result[order] = kept
-    return result
+        kept = np.minimum(n, middle[:, None] * tempered)
+        fits = kept[:, 0] / kept.sum(1) <= share[:, 0] + options.slack
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+    keep, target = np.zeros(count.shape, np.int64), np.zeros(count.shape)
+    np.put_along_axis(keep, order, np.floor(np.minimum(n, low[:, None] * tempered) + 1e-9).astype(np.int64), 1)
+    np.put_along_axis(target, order, share, 1)
+    return keep, target
 
 
 def scale(cells: Cells, factor: float, together: int, carry: float = 0.0) -> float:
@@ -140,6 +148,8 @@ def drop_empty(cells: Cells) -> None:
     """Forgets codes that keep nothing (single-sided cells), so that pairs stand side by side."""
     held = cells.keep > 0
     cells.code, cells.count, cells.keep = cells.code[held], cells.count[held], cells.keep[held]
+    if cells.target is not None:
+        cells.target = cells.target[held]
 
 
 def family_targets(

@@ -1,8 +1,8 @@
 """Counts every cell of a unit, ranks its candidates, and later keeps the first of each cell.
 
     propose ─► judge ─► (cell, race key) of the valid ones ─► counts by cell
-                                                         └──► spool: place, cell, rank of all that balance could keep
-    spool + samples to keep by cell ─► places kept, by block of pictures
+                                                         └──► spool: cell, key, sample of all that balance could keep
+    spool + samples to keep by cell ─► samples kept, by block of pictures
 
 A candidate's rank is its place in the race of its cell (lowest random key first), so how many are kept can be decided
 after the counting, and nothing is proposed or judged a second time for it.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -24,21 +25,15 @@ import pyarrow.parquet as pq
 
 from fashionkit.datagen.balance import BalanceOptions, Cells, equal_sides, temper
 from fashionkit.datagen.context import Context
+from fashionkit.datagen.counter import again
 from fashionkit.datagen.judge import SPLIT_NAMES, Judged, Moments
 from fashionkit.datagen.packs import Template
+from fashionkit.datagen.propose import Candidates, option_slots
 from fashionkit.datagen.vocab import NONE
 from fashionkit.tables import write_atomic, write_table
 
 Array = npt.NDArray[Any]
 KEY_BITS = 32
-# Keys are random numbers, which nothing compresses; places ascend, and cells are few.
-SPOOL_OPTIONS: dict[str, Any] = {
-    "compression": "none",
-    "compression_level": None,
-    "use_dictionary": ["cell"],
-    "column_encoding": {"place": "DELTA_BINARY_PACKED"},
-    "write_statistics": False,
-}
 
 
 @dataclass
@@ -55,8 +50,9 @@ def count_unit(context: Context, number: int, folder: Path, name: str = "count")
     """Counts a unit's valid candidates by cell and spools the ranked ones; returns the number of the unit."""
     unit = context.units[number]
     layout, moments, refused = context.judge.layout(unit), Moments(), Counter[str]()
-    codes, keys, places, sizes, proposed = [], [], [], [], 0
-    budgeted = context.spec.per_image is not None and name == "count"
+    parts: list[dict[str, Array]] = []
+    proposed = 0
+    budgeted = context.spec.per_image is not None and name != "recount"
     per_image = np.zeros(len(context.scenes.image_ids), np.int32) if budgeted else None
     for lo, hi in context.blocks:
         c = context.proposer.propose(unit, lo, hi)
@@ -69,28 +65,62 @@ def count_unit(context: Context, number: int, folder: Path, name: str = "count")
         valid = np.flatnonzero(judged.answer != NONE)
         if per_image is not None:
             per_image[lo:hi] = np.bincount(c.batch.image[valid] - lo, minlength=hi - lo)
-        steps = context.judge.difficulty(unit, c.row[valid], _only(judged, valid), moments)
-        codes.append(context.judge.codes(unit, layout, c, judged)[valid])
-        keys.append((context.judge.race(c.bits[valid], steps) * 2.0**KEY_BITS).astype(np.uint32))
-        places.append(c.place[valid].astype(np.uint32))
-        sizes.append(len(valid))
+        code = context.judge.codes(unit, layout, c, judged)
+        c, judged = c.take(valid), _only(judged, valid)
+        steps = context.judge.difficulty(unit, c.row, judged, moments)
+        key = (context.judge.race(c.bits, steps) * 2.0**KEY_BITS).astype(np.uint32)
+        rows = sample_rows(context.template(unit), c, judged.answer, steps)
+        parts.append({"code": code[valid], "key": key, **rows})
     if per_image is not None:
         write_table(folder / f"valid-{number:05d}.parquet", pa.table({"valid": per_image}), sync=False)
-    cells, cell = _tally(np.concatenate(codes), layout.size, layout.sides)
-    key, place = np.concatenate(keys), np.concatenate(places)
-    could = np.flatnonzero(lowest(cell, key, _most(context.template(unit), cells, context.spec.balance)))
-    spool = pa.table({"place": place[could], "cell": cell[could], "key": key[could]})
-    write_table(folder / f"spool-{number:05d}.parquet", spool, sync=False, **SPOOL_OPTIONS)
+    columns = {k: np.concatenate([p.pop(k) for p in parts]) for k in list(parts[0])}
+    cells, cell = _tally(columns.pop("code"), layout.size, layout.sides)
+    most = _most(context.template(unit), cells, context.spec.balance)
+    could = np.flatnonzero(lowest(cell, columns["key"], most))
+    _write_columns(_spool_path(folder, number), {"cell": cell, **columns}, could)
     meta = {
         "n": moments.n,
         "sums": moments.sums.tolist(),
         "proposed": proposed,
         "refused": dict(sorted(refused.items())),
-        "spooled": np.diff(np.searchsorted(could, np.cumsum([0, *sizes]))).tolist(),
     }
     table = pa.table({"code": cells.code, "count": cells.count}).replace_schema_metadata({"unit": json.dumps(meta)})
     write_table(folder / f"{name}-{number:05d}.parquet", table, sync=False)
     return number
+
+
+def sample_rows(t: Template, c: Candidates, answer: Array, steps: Array) -> dict[str, Array]:
+    """What is stored of each candidate: picture, slots, answer, difficulty in steps, and where its texts start."""
+    names = stored_slots(t)
+    return {
+        "image": c.batch.image.astype(np.int32, copy=False),
+        **{f"slot{i}": c.batch.slots[n].astype(np.uint16, copy=False) for i, n in enumerate(names)},
+        "answer": answer.astype(np.uint16, copy=False),
+        "steps": steps.astype(np.int8),
+        "start": (again(c.bits, 77) >> np.uint64(48)).astype(np.uint16),
+    }
+
+
+def stored_slots(t: Template) -> list[str]:
+    """Slots a sample stores, in order: all but attributes that the value of another slot implies."""
+    implied = {s.of for s in t.slots if s.kind == "value"}
+    return [s.name for s in t.slots if s.name not in implied]
+
+
+def _spool_path(folder: Path, number: int) -> Path:
+    return folder / f"spool-{number:05d}.arrow"
+
+
+def _write_columns(path: Path, columns: dict[str, Array], rows: Array) -> None:
+    """Some rows as plain Arrow; random numbers are most of it, which nothing compresses."""
+    batch = pa.record_batch({k: v.take(rows) for k, v in columns.items()})
+    write_atomic(path, lambda temporary: _write_batches(temporary, batch.schema, [batch]), sync=False)
+
+
+def _write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    with pa.ipc.new_file(path, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
 def _only(judged: Judged, keep: Array) -> Judged:
@@ -160,58 +190,75 @@ def read_count(context: Context, number: int, folder: Path, name: str = "count")
 
 
 def select_unit(context: Context, number: int, folder: Path, cells: Cells, name: str = "count") -> int:
-    """Marks the places to keep: of each cell as many of the first ranks as `cells` says."""
-    table = pq.read_table(folder / f"{name}-{number:05d}.parquet")
-    all_codes = table["code"].to_numpy()
-    sizes = json.loads(table.schema.metadata[b"unit"])["spooled"]
+    """Keeps of each cell as many of the first ranks as `cells` says, by block of pictures."""
+    all_codes = pq.read_table(folder / f"{name}-{number:05d}.parquet")["code"].to_numpy()
     keep = np.zeros(len(all_codes), np.int64)
     keep[np.searchsorted(all_codes, cells.code)] = cells.keep
-    spool = pq.read_table(folder / f"spool-{number:05d}.parquet")
-    cell = spool["cell"].to_numpy()
-    kept = np.flatnonzero(lowest(cell, spool["key"].to_numpy(), keep))
-    split = all_codes[cell[kept]] // cells.sides % len(SPLIT_NAMES)
-    block = np.repeat(np.arange(len(sizes)), sizes)[kept]
-    _store_selection(context, folder, number, spool["place"].to_numpy()[kept], block, split)
+    with pa.memory_map(str(_spool_path(folder, number))) as source:
+        spool = pa.ipc.open_file(source).get_batch(0)
+        columns = {name: spool[name].to_numpy() for name in spool.schema.names}
+        cell, key = columns.pop("cell"), columns.pop("key")
+        kept = np.flatnonzero(lowest(cell, key, keep))
+        columns = {name: column.take(kept) for name, column in columns.items()}
+        code, key = all_codes[cell.take(kept)], key.take(kept)
+    columns["split"] = (code // cells.sides % len(SPLIT_NAMES)).astype(np.uint8)
+    t = context.template(context.units[number])
+    if t.balance == "choice":
+        names = stored_slots(t)
+        one, two = (f"slot{names.index(name)}" for name in option_slots(t))
+        _order_options(columns, one, two, np.lexsort((key, code, columns["split"])), number)
+    _store_selection(context, folder, number, columns)
     return number
 
 
-def _store_selection(context: Context, folder: Path, number: int, place: Array, block: Array, split: Array) -> None:
-    """A row group for each block: one bit for each place, and how many of those kept fall to each split."""
-    many = len(context.blocks)
-    kept = np.zeros((many, len(SPLIT_NAMES)), np.int64)
-    np.add.at(kept, (block, split), 1)
-    parts = np.searchsorted(block, np.arange(many + 1))
-    bits = []
-    for lo, hi in pairwise(parts):
-        flags = np.zeros(int(place[lo:hi].max(initial=0)) + 1, bool)
-        flags[place[lo:hi]] = True
-        bits.append(np.packbits(flags).tobytes())
-    batches = pa.table({"bits": pa.array(bits, pa.binary()), "kept": kept.tolist()}).to_batches(max_chunksize=1)
-    write_atomic(_selection_path(folder, number), lambda path: _write_batches(path, batches), sync=False)
+def clear_spools(folder: Path) -> None:
+    """Gives their room back once everything is selected; not before, for a killed run's workers may live a moment."""
+    for path in folder.glob("spool-*"):
+        path.unlink()
 
 
-def _write_batches(path: Path, batches: list[pa.RecordBatch]) -> None:
-    with pa.ipc.new_file(path, batches[0].schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+def _order_options(columns: dict[str, Array], one: str, two: str, order: Array, number: int) -> None:
+    """Puts the right option first in every second sample of the order, so that position says nothing, not even a bit.
+
+    Args:
+        columns: Of the samples; changed. one, two: Columns of the options.
+        order: (n,) all rows by split, cell and random key. number: Of the unit; odd ones start with the other side.
+    """
+    first = np.empty(len(order), bool)
+    first[order] = (np.arange(len(order)) + number) % 2 == 0
+    a, b, answer = columns[one], columns[two], columns["answer"]
+    wrong = np.where(a == answer, b, a)
+    columns[one], columns[two] = np.where(first, answer, wrong), np.where(first, wrong, answer)
+
+
+def _store_selection(context: Context, folder: Path, number: int, columns: dict[str, Array]) -> None:
+    """A batch for each block, and how many of its samples fall to each split."""
+    edges = np.array([lo for lo, _ in context.blocks] + [context.blocks[-1][1]])
+    parts = np.searchsorted(columns["image"], edges)
+    block = np.repeat(np.arange(len(edges) - 1), np.diff(parts))
+    kept = np.zeros((len(context.blocks), len(SPLIT_NAMES)), np.int64)
+    np.add.at(kept, (block, columns["split"]), 1)
+    batch = pa.record_batch(columns)
+    schema = batch.schema.with_metadata({"kept": json.dumps(kept.tolist())})
+    batches = [batch.slice(lo, hi - lo) for lo, hi in pairwise(parts)]
+    write_atomic(_selection_path(folder, number), lambda path: _write_batches(path, schema, batches), sync=False)
 
 
 def _selection_path(folder: Path, number: int) -> Path:
     return folder / f"select-{number:05d}.arrow"  # unlike Parquet, one block is read from it in no time
 
 
-def read_selection(folder: Path, number: int, block: int) -> Array:
-    """(n,) places of the candidates of one block that are kept, ascending."""
+def read_selection(folder: Path, number: int, block: int) -> dict[str, Array]:
+    """The samples of one block that are kept, as columns ordered by picture."""
     with pa.memory_map(str(_selection_path(folder, number))) as source:
-        bits = pa.ipc.open_file(source).get_batch(block)["bits"][0].as_buffer()
-        return np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8)))
+        batch = pa.ipc.open_file(source).get_batch(block)
+        return {name: batch[name].to_numpy() for name in batch.schema.names} if batch.num_rows else {}
 
 
 def kept_by_block(folder: Path, number: int) -> Array:
     """(blocks, splits) samples kept of one unit."""
     with pa.memory_map(str(_selection_path(folder, number))) as source:
-        table = pa.ipc.open_file(source).read_all()
-        return np.array(table["kept"].to_pylist(), np.int64)
+        return np.array(json.loads(pa.ipc.open_file(source).schema.metadata[b"kept"]), np.int64)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -17,7 +17,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,28 @@ from fashionkit import recipes
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.schema import SPLITS
 from fashionkit.datagen.context import Context, phrasings
-from fashionkit.datagen.count import Counted, count_unit, kept_by_block, read_count, select_unit, write_json
+from fashionkit.datagen.count import (
+    Counted,
+    clear_spools,
+    count_unit,
+    kept_by_block,
+    read_count,
+    select_unit,
+    stored_slots,
+    write_json,
+)
 from fashionkit.datagen.judge import SPLIT_NAMES
 from fashionkit.datagen.packs import Pack, load_packs
 from fashionkit.datagen.samples import (
     PARAPHRASE,
     SAMPLE_SPLITS,
     block_columns,
-    stored_slots,
     write_samples,
 )
 from fashionkit.datagen.scene import load_scenes
 from fashionkit.datagen.solve import Solved, set_budgets, solve
 from fashionkit.datagen.spec import RunSpec
+from fashionkit.datagen.thin import MARGIN, probe, rates
 from fashionkit.engine import run_shards
 from fashionkit.tables import (
     InputError,
@@ -57,6 +66,7 @@ from fashionkit.tables import (
 
 Array = npt.NDArray[Any]
 KIND, SCHEMA = "questions", 1
+ATTEMPTS = 4  # at a thinning that leaves enough
 
 
 @dataclass
@@ -142,12 +152,13 @@ def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> R
     if not job.context.units:
         raise InputError("the catalogue carries no question family of these packs", file=spec.catalog)
     numbers = list(range(len(job.context.units)))
-    counted = _count_all(job, numbers, "count", "counting")
+    counted = _count_enough(job, numbers)
     if spec.per_image is not None and set_budgets(job.context, folder, counted):
         job.counts = "recount"
         counted = _count_all(job, numbers, "recount", "counting within the pictures' budgets")
     job.solved = solve(job.context, counted)
     _steps(job, _select, numbers, "select", "selecting")
+    clear_spools(folder)
     rows = _rows_by_block(job, numbers)
     if not rows.sum():
         raise InputError("no question of these packs survives its checks on this catalogue", file=spec.catalog)
@@ -230,6 +241,26 @@ def _count_all(job: Job, numbers: list[int], name: str, label: str) -> list[Coun
     return [read_count(job.context, n, job.folder, name) for n in numbers]
 
 
+def _count_enough(job: Job, numbers: list[int]) -> list[Counted]:
+    """Counts the share of the anchors that gives enough samples; of all of them where nothing is saved by less."""
+    context, folder = job.context, job.folder
+    sample = probe(context)
+    if sample is None:
+        return _count_all(job, numbers, "count", "counting")
+    estimate = Job(sample, folder / "probe")
+    estimate.folder.mkdir(exist_ok=True)
+    found = _count_all(estimate, list(range(len(sample.units))), "count", "estimating")
+    solved, wanted = solve(sample, found), context.spec.samples
+    assert wanted is not None
+    for attempt in range(ATTEMPTS):
+        context.proposer.rates = rates(context, sample, solved, MARGIN * 2**attempt)
+        job.counts = f"count-{attempt}"
+        made = sum(solve(context, _count_all(job, numbers, job.counts, "counting")).targets.values())
+        if made >= 0.999 * wanted or not context.proposer.rates:
+            break
+    return [read_count(context, n, folder, job.counts) for n in numbers]
+
+
 def _count(step: tuple[int, str]) -> int:
     job = _current()
     return count_unit(job.context, step[0], job.folder, step[1])
@@ -259,7 +290,7 @@ def _write(shard: tuple[int, list[int]]) -> int:
     assert job.solved is not None
     block, starts = shard
     context, out = job.context, job.folder.parent.parent
-    columns = block_columns(context, job.folder, job.solved.moments, block)
+    columns = block_columns(context, job.folder, block)
     files, families, rows, programs = {}, Counter[str](), {}, 0
     for number, name in enumerate(SAMPLE_SPLITS):
         source = SPLIT_NAMES.index("test") if name == PARAPHRASE else number
@@ -319,7 +350,7 @@ def _finish(job: Job, catalog: Catalog, out: Path, paths: list[Path], identity: 
     }
     about["notes"] = [f"{k}: {v}" for k, v in sorted(s.notes.items())]
     manifest = Manifest(KIND, SCHEMA, counts=counts, about=about)
-    manifest.params = {"identity": identity, **context.spec.decides()}
+    manifest.params = {"identity": identity, **context.spec.decides(), "audit": asdict(context.spec.audit)}
     manifest.inputs = {"catalog": catalog.manifest.content_hash()}
     write_manifest(out, manifest, known)
     shutil.rmtree(out / ".work")  # last: a folder without manifest and `.work` is none of ours

@@ -85,10 +85,6 @@ class Drawer:
         result[:, ~known] = NONE
         return result
 
-    def draw_one(self, context: Array, own: Array, at: Array, number: Array, draws: int) -> Array:
-        """(n,) ids of draw `number` (one for each row) of `draws` of rows for which `draw` gave one there."""
-        return self._at(self._rows(context, own)[0], at, number, draws)
-
     def _rows(self, context: Array, own: Array) -> tuple[Array, Array]:
         code = context.astype(np.int64) << 16 | own
         row = np.minimum(np.searchsorted(self.codes, code), len(self.codes) - 1)

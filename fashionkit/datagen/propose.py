@@ -9,6 +9,7 @@ counted. The same unit and range give the same candidates in the same order wher
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from fashionkit.datagen.units import MAX_GROUPS, ROOT, Unit, levels
 from fashionkit.datagen.vocab import LOOK, NONE
 
 Array = npt.NDArray[Any]
-OWN = 10  # above what 0 (drawn label) and 1 (drawn group) stand for
 
 
 @dataclass
@@ -34,7 +34,6 @@ class Candidates:
     Attributes:
         batch: Pictures, slots, attributes. row, row2: (n,) anchors: item rows, or the picture for labels.
         bits: (n,) uint64 random bits of each. drawn: (n,) bool per drawn slot name.
-        place: (n,) position among all rounds of all anchors, by which `propose` finds it again.
         unclear: Ways of naming an anchor that fit other items too; they were left out.
     """
 
@@ -43,7 +42,6 @@ class Candidates:
     row2: Array
     bits: Array
     drawn: dict[str, Array]
-    place: Array
     unclear: int = 0
 
     def take(self, keep: Array) -> Candidates:
@@ -52,7 +50,7 @@ class Candidates:
         subjects = {k: v[keep] for k, v in self.batch.subjects.items()}
         batch = Batch(self.batch.image[keep], slots, self.batch.attributes, subjects)
         drawn = {k: v[keep] for k, v in self.drawn.items()}
-        return Candidates(batch, self.row[keep], self.row2[keep], self.bits[keep], drawn, self.place[keep])
+        return Candidates(batch, self.row[keep], self.row2[keep], self.bits[keep], drawn)
 
 
 class Proposer:
@@ -66,6 +64,7 @@ class Proposer:
     def __init__(self, scenes: Scenes, pack: Pack, drawers: dict[str, Drawer], seed: int, draws: int):
         self.s, self.pack, self.drawers, self.seed, self.draws = scenes, pack, drawers, seed, draws
         self.subjects = [_subjects(t) for t in pack.templates]
+        self.rates: dict[Unit, float] = {}  # share of the anchors that is looked at; all where nothing stands
         self.chain = self._chains()
         self.members, self.member_count = self._member_table()
         self.applies = self._applies()
@@ -98,18 +97,37 @@ class Proposer:
             found[name] = flags
         return found
 
-    def propose(self, unit: Unit, lo: int, hi: int, chosen: Array | None = None) -> Candidates:
-        """Candidates of pictures lo..hi-1; only those at the places `chosen` (ascending) where that is given."""
+    def propose(self, unit: Unit, lo: int, hi: int) -> Candidates:
+        """Candidates of pictures lo..hi-1."""
         t = self.pack.templates[unit.template]
         # B5 negates the very questions its partner keeps: same stream, same bits, same order.
         name = t.tie if t.balance == "tied" and t.family == "B5" else t.id
         key = stream(self.seed, f"{name}|{','.join(unit.attributes)}")
-        row, row2 = self._anchors(t, lo, hi, key)
+        row, row2 = self._thinned(unit, key, *self._anchors(t, lo, hi, key))
         keep = self._eligible(t, unit, row, row2)
         row, row2 = row[keep], row2[keep]
-        if chosen is not None:
-            return self._rebound(t, unit, row, row2, key, chosen)
         return self._bound(t, unit, row, row2, _base(key, row, row2))
+
+    def _thinned(self, unit: Unit, key: int, row: Array, row2: Array) -> tuple[Array, Array]:
+        """The unit's share of the anchors: those whose random number lies in an interval that starts at random.
+
+        A number of its own for every unit and anchor would cost as much as proposing the few that stay.
+        """
+        rate = self.rates.get(unit, 1.0)
+        if rate >= 1:
+            return row, row2
+        number = self._number.take(row)
+        if row2 is not row:
+            number = number * np.uint32(3) + self._number.take(row2)
+        keep = np.flatnonzero(number + np.uint32(key & 0xFFFFFFFF) < np.uint32(rate * 2.0**32))
+        one = row.take(keep)
+        return one, one if row2 is row else row2.take(keep)
+
+    @cached_property
+    def _number(self) -> Array:
+        """(items or pictures, whichever are more) uint32 random numbers."""
+        rows = np.arange(max(len(self.s.leaf), len(self.s.image_ids)))
+        return (mix(stream(self.seed, "thin"), rows) >> np.uint64(32)).astype(np.uint32)
 
     def _variants(self, t: Template) -> list[tuple[str, int, int]]:
         """(mix, number of the draw, level) of each round of proposals."""
@@ -168,7 +186,7 @@ class Proposer:
         rounds = self._variants(t)
         attributes = _attributes(t, unit)
         clear, unclear = self._clear(t, unit, row, row2, base, {level for _, _, level in rounds})
-        many, some = len(row), np.flatnonzero(np.logical_or.reduce(list(clear.values())))
+        some = np.flatnonzero(np.logical_or.reduce(list(clear.values())))
         row, row2, base = row[some], row2[some], base[some]
         slots, drawn = {}, {}
         keep = np.stack([clear[level][some] for _, _, level in rounds])
@@ -181,9 +199,8 @@ class Proposer:
         anchor, of_round = bound % max(len(row), 1), bound // max(len(row), 1)
         slots = {name: ids.take(bound) for name, ids in slots.items()}
         drawn = {name: taken.take(of_round) for name, taken in drawn.items()}
-        place = of_round * many + some.take(anchor)
         row, row2, base = row.take(anchor), row2.take(anchor), base.take(anchor)
-        found = self._tidied(t, unit, self._found(t, unit, slots, drawn, row, row2, base, of_round, place))
+        found = self._tidied(t, unit, self._found(t, unit, slots, drawn, row, row2, base, of_round))
         found.unclear = unclear
         return found
 
@@ -214,48 +231,6 @@ class Proposer:
             clear[level] = said
         return clear, unclear
 
-    def _rebound(self, t: Template, unit: Unit, row: Array, row2: Array, key: int, chosen: Array) -> Candidates:
-        """As `_bound`, worked out for the chosen places alone."""
-        rounds = self._variants(t)
-        anchor, of_round = chosen % max(len(row), 1), chosen // max(len(row), 1)
-        row, row2 = row.take(anchor), row2.take(anchor)
-        base = _base(key, row, row2)
-        slots, drawn = {}, {}
-        for salt, slot in _slots(t):
-            at, bits = row if slot.item == 1 else row2, again(base, salt)
-            slots[slot.name], drawn[slot.name] = self._chosen_ids(t, unit, slot, at, bits, rounds, of_round)
-        found = self._found(t, unit, slots, drawn, row, row2, base, of_round, chosen)
-        if t.balance == "choice":
-            _shuffle_options(t, found)
-        return found
-
-    def _chosen_ids(
-        self,
-        t: Template,
-        unit: Unit,
-        slot: SlotSpec,
-        at: Array,
-        bits: Array,
-        rounds: list[tuple[str, int, int]],
-        of_round: Array,
-    ) -> tuple[Array, Array]:
-        """(n,) ids of one slot where each row is of one round, and (n,) whether they are drawn."""
-        which = [x.name for x in t.drawn_slots].index(slot.name) if slot.drawn else None
-        taken = np.array([which is not None and mix_[which] == "d" for mix_, _, _ in rounds])
-        draw = np.array([number for _, number, _ in rounds])
-        # Rounds that differ in nothing that this slot looks at are worked out together.
-        level = np.array([_level(slot, level) if slot.kind == "category" else 0 for _, _, level in rounds])
-        kind = np.where(taken, level > 0, level + OWN)
-        ids, attributes = np.empty(len(at), np.uint16), _attributes(t, unit)
-        for value in np.unique(kind).tolist():
-            some = np.flatnonzero((kind == value).take(of_round))
-            if value <= 1:
-                drawer, context, own = self._source(t, slot, attributes, at[some], value == 1)
-                ids[some] = drawer.draw_one(context, own, bits[some], draw.take(of_round[some]), self.draws)
-            else:
-                ids[some] = self._own(t, slot, attributes, at[some], bits[some], value - OWN)
-        return ids, taken.take(of_round)
-
     def _found(
         self,
         t: Template,
@@ -266,15 +241,14 @@ class Proposer:
         row2: Array,
         base: Array,
         of_round: Array,
-        place: Array,
     ) -> Candidates:
         for name, attribute in _attributes(t, unit).items():
-            slots[name] = np.full(len(place), self.s.vocab.attribute[attribute], np.uint16)
+            slots[name] = np.full(len(row), self.s.vocab.attribute[attribute], np.uint16)
         image = row if t.anchor == "image" else self.s.image[row]
         batch = Batch(image.astype(np.int32), slots, self._positions(t, unit))
         bits = mix(0x2545F491, base + of_round.astype(np.uint64))
         batch.subjects = {c: row if first else row2 for c, first in self.subjects[unit.template].items()}
-        return Candidates(batch, row, row2, bits, drawn, place)
+        return Candidates(batch, row, row2, bits, drawn)
 
     def _round_ids(
         self,
@@ -346,9 +320,7 @@ class Proposer:
         return self.s.value[at, self.s.attributes.index(name)]
 
     def _tidied(self, t: Template, unit: Unit, found: Candidates) -> Candidates:
-        """Options in random order, attributes only where they apply, questions that stand twice once."""
-        if t.balance == "choice":
-            _shuffle_options(t, found)
+        """Attributes only where they apply, questions that stand twice once."""
         keep = np.ones(len(found.batch), bool)
         if t.family == "N1" and unit.attributes:
             keep = self.applies[unit.attributes[-1]][found.batch.slots["cat"]]
@@ -388,18 +360,6 @@ def option_slots(t: Template) -> tuple[str, str]:
     """Names of the two slots a choice is between."""
     call = next(c for c in t.program.calls() if c.function == "which")
     return call.arguments[1].name, call.arguments[3].name  # type: ignore[union-attr]
-
-
-def _shuffle_options(t: Template, found: Candidates) -> None:
-    one, two = option_slots(t)
-    flip = (found.bits >> np.uint64(7)) & np.uint64(1) == 1
-    a, b = found.batch.slots[one], found.batch.slots[two]
-    found.batch.slots[one], found.batch.slots[two] = np.where(flip, b, a), np.where(flip, a, b)
-    if one in found.drawn:
-        found.drawn[one], found.drawn[two] = (
-            np.where(flip, found.drawn[two], found.drawn[one]),
-            np.where(flip, found.drawn[one], found.drawn[two]),
-        )
 
 
 def _first(found: Candidates, t: Template) -> Array:

@@ -1,6 +1,6 @@
 """The samples of a question set as a table: which columns, and how a block of pictures becomes rows.
 
-selected candidates of all units ─► answers ─► columns, ordered by picture ─► rows for each phrasing ─► Parquet
+selected candidates of all units ─► columns, ordered by picture ─► rows for each phrasing ─► Parquet
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ import pyarrow.parquet as pq
 
 from fashionkit.datagen.context import Context, phrasings
 from fashionkit.datagen.count import read_selection
-from fashionkit.datagen.counter import again
-from fashionkit.datagen.judge import SPLIT_NAMES, STEPS, Moments
-from fashionkit.datagen.packs import Template
-from fashionkit.datagen.propose import Candidates
-from fashionkit.datagen.vocab import NONE
+from fashionkit.datagen.judge import SPLIT_NAMES, STEPS
 from fashionkit.tables import write_atomic
 
 Array = npt.NDArray[Any]
@@ -48,54 +44,31 @@ WRITE_OPTIONS: dict[str, Any] = {
 }
 
 
-def block_columns(context: Context, folder: Path, moments: list[Moments], block: int) -> dict[str, Array]:
+def block_columns(context: Context, folder: Path, block: int) -> dict[str, Array]:
     """All selected samples of a block, in the order picture, unit; `split` is a position in `SPLIT_NAMES`.
 
     Args:
-        context: The run. folder: Where selections lie. moments: Of each unit. block: Position in `context.blocks`.
+        context: The run. folder: Where selections lie. block: Position in `context.blocks`.
     """
-    lo, hi = context.blocks[block]
     parts: list[dict[str, Array]] = []
     for number, unit in enumerate(context.units):
-        chosen = read_selection(folder, number, block)
-        if not len(chosen):
-            continue
-        c = context.proposer.propose(unit, lo, hi, chosen)
-        judged = context.judge.judge(unit, c)
-        assert (judged.answer != NONE).all()
-        steps = context.judge.difficulty(unit, c.row, judged, moments[number])
-        parts.append(_sample_columns(context, unit.template, c, judged.answer, judged.split, steps))
+        part = read_selection(folder, number, block)
+        if part:
+            parts.append({"template": np.full(len(part["image"]), unit.template, np.uint16), **part})
     if not parts:
         return {"split": np.zeros(0, np.uint8), "template": np.zeros(0, np.int64)}
-    # One column at a time, so that a block is held once and not twice.
-    columns = {k: np.concatenate([p.pop(k) for p in parts]) for k in list(parts[0])}
-    order = np.argsort((columns["image"] - lo).astype(np.uint16), kind="stable")
-    for name in columns:
-        columns[name] = columns[name].take(order)
+    image = np.concatenate([p.pop("image") for p in parts])
+    order = np.argsort((image - context.blocks[block][0]).astype(np.uint16), kind="stable")
+    columns = {"image": image.take(order)}
+    sizes = np.cumsum([0, *(len(p["template"]) for p in parts)])
+    for name in ("template", *(f"slot{i}" for i in range(SLOTS)), "answer", "steps", "start", "split"):
+        column = np.zeros(len(order), parts[0][name].dtype if name in parts[0] else np.uint16)
+        for p, lo, hi in zip(parts, sizes, sizes[1:], strict=False):
+            if name in p:
+                column[lo:hi] = p.pop(name)
+        columns[name] = column.take(order)
+    columns["difficulty"] = (columns.pop("steps") / np.float16(STEPS)).astype(np.float16)
     return columns
-
-
-def _sample_columns(
-    context: Context, template: int, c: Candidates, answer: Array, split: Array, steps: Array
-) -> dict[str, Array]:
-    names = stored_slots(context.pack.templates[template])
-    slots = {f"slot{i}": c.batch.slots[n] for i, n in enumerate(names)}
-    empty = np.zeros(len(answer), np.uint16)
-    return {
-        "image": c.batch.image,
-        "template": np.full(len(answer), template, np.uint16),
-        "bits": c.bits,
-        **{f"slot{i}": slots.get(f"slot{i}", empty) for i in range(SLOTS)},
-        "answer": answer,
-        "split": split,
-        "difficulty": (steps / STEPS).astype(np.float16),
-    }
-
-
-def stored_slots(t: Template) -> list[str]:
-    """Slots a sample stores, in order: all but attributes that the value of another slot implies."""
-    implied = {s.of for s in t.slots if s.kind == "value"}
-    return [s.name for s in t.slots if s.name not in implied]
 
 
 def write_samples(context: Context, path: Path, columns: dict[str, Array], rows: Array, first: int) -> Array:
@@ -130,7 +103,7 @@ def _table(context: Context, columns: dict[str, Array], times: Array, first: int
     forms = [[i for i, q in enumerate(t.paraphrases) if q.held_out == held_out] for t in context.pack.templates]
     choices = np.array([[f[i % len(f)] for i in range(16)] for f in forms], np.uint8)
     many = np.array([len(f) for f in forms], np.int64)
-    start = (again(columns["bits"], 77) >> np.uint64(16)).astype(np.int64)
+    start = columns["start"].astype(np.int64)
     if (times > 1).any():
         repeat = times.take(columns["template"])
         row = np.repeat(np.arange(len(repeat)), repeat)

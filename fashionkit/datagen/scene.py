@@ -13,7 +13,7 @@ Letters: I pictures, M items, A item attributes, L image labels, K clauses.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,23 @@ class Scenes:
     def ontology(self) -> Ontology:
         """The words."""
         return self.vocab.ontology
+
+    def sample(self, images: Array) -> Scenes:
+        """The scenes of some pictures (ascending positions), with the vocabulary and all that is declared of it."""
+        size = np.diff(self.start)[images]
+        start = np.concatenate([[0], np.cumsum(size)])
+        rows = np.repeat(self.start[images] - start[:-1], size) + np.arange(start[-1])
+        by_image = {name: getattr(self, name)[images] for name in ("split", "group", "label", "masks", "whole")}
+        items = ("bit", "leaf", "region", "small", "value", "state", "complete")
+        return replace(
+            self,
+            image_ids=[self.image_ids[i] for i in images.tolist()],
+            item_ids=[self.item_ids[i] for i in rows.tolist()],
+            start=start,
+            image=np.repeat(np.arange(len(images), dtype=np.int32), size),
+            **by_image,
+            **{name: getattr(self, name)[rows] for name in items},
+        )
 
     @cached_property
     def all_closed(self) -> bool:
@@ -238,14 +255,15 @@ def _attributes(
     onto, m = vocab.ontology, len(item_ids)
     value, state = np.zeros((m, len(names)), np.uint16), np.zeros((m, len(names)), np.uint8)
     complete = np.zeros((m, len(names)), bool)
-    table = catalog.table("attributes", ["item_id", "attribute", "state", "values", "complete"])
-    for a, name in enumerate(names):
-        rows = table.filter(pc.equal(table["attribute"], name)).combine_chunks()
-        rows = rows.append_column("row", pc.index_in(rows["item_id"], item_ids.combine_chunks()))
-        rows = rows.filter(pc.is_valid(rows["row"])).combine_chunks()
+    table = catalog.table("attributes", ["item_id", "attribute", "state", "values", "complete"]).combine_chunks()
+    which = pc.fill_null(pc.index_in(table["attribute"], pa.array(names, pa.string())), len(names)).to_numpy()
+    row = _rows_of(table["item_id"], item_ids)
+    for a in range(len(names)):
+        name, at = names[a], np.flatnonzero((which == a) & (row >= 0))
+        rows = table.take(pa.array(at)).combine_chunks()
         if not rows.num_rows:
             continue
-        at = rows["row"].to_numpy()
+        at = row.take(at)
         codes = _codes(rows["state"], STATE_CODE)
         ids, clash = _value_ids(vocab, onto, name, rows["values"], codes == S_PRESENT, catalog.path)
         if clash.any():
@@ -254,6 +272,14 @@ def _attributes(
         value[at, a], state[at, a] = np.where(codes == S_PRESENT, ids, NONE), codes
         complete[at, a] = onto.attributes[name].exclusive | rows["complete"].to_numpy(zero_copy_only=False)
     return value, state, complete
+
+
+def _rows_of(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> Array:
+    """(n,) int64 position of each id among `known`, -1 where it is not; rows of one id commonly follow each other."""
+    runs = pc.run_end_encode(ids.combine_chunks() if ids.num_chunks != 1 else ids.chunk(0))
+    at = pc.fill_null(pc.index_in(runs.values, known.combine_chunks()), -1).to_numpy().astype(np.int64)
+    ends = runs.run_ends.to_numpy()
+    return np.repeat(at, np.diff(ends, prepend=0))
 
 
 def _open_values(onto: Ontology, vocab: Vocab, names: list[str], value: Array, state: Array, complete: Array) -> None:

@@ -66,32 +66,47 @@ def _fit_families(
     """Scales every unit so that families keep to their shares of what is really made.
 
     Tied templates follow their leaders down, which may leave a family with less than its share; the shares of the
-    others are then worked out again from what that family has, until they fit.
+    others are then worked out again from what that family has, until they fit and nothing more can be shared out.
     """
     spec = context.spec
     whole = [(c.cells.code, c.cells.count, c.cells.keep) for c in counted]
-    available = _family_totals(context, counted)
-    first = dict(available)
+    available = first = _family_totals(context, counted)
     slack = 8 * spec.phrasings  # what rounding may leave over
+    asked, made = spec.samples, first
     for _ in range(20):
-        targets = family_targets(available, spec.families, spec.samples, spec.balance.family_cap)
-        carry: dict[str, float] = {}
-        for number, (unit, c) in enumerate(zip(context.units, counted, strict=True)):
-            t = context.template(unit)
-            c.cells.code, c.cells.count, c.cells.keep = (part.copy() for part in whole[number])
-            if number not in tied and first.get(t.family):
-                factor = targets.get(t.family, 0) / first[t.family]
-                carry[t.family] = scale(c.cells, factor, TOGETHER[t.balance], carry.get(t.family, 0.5))
-        for follower, leader in tied.items():
-            _tie(context, counted, follower, leader)
+        targets = family_targets(available, spec.families, asked, spec.balance.family_cap)
+        _scale_all(context, counted, whole, tied, {f: targets.get(f, 0) / n for f, n in first.items()})
         _fit_tied(context, counted, tied, targets)
         made = _family_totals(context, counted)
-        cap = max(spec.balance.family_cap, 1 / max(len(made), 1))
-        if all(n <= cap * sum(made.values()) + slack for n in made.values()):
-            break
+        total, cap = sum(made.values()), max(spec.balance.family_cap, 1 / max(len(made), 1))
         short = {f for f, n in targets.items() if made.get(f, 0) < n - slack}
-        available = {f: made.get(f, 0) if f in short else n for f, n in available.items()}
+        if spec.samples is not None and asked is not None and total > spec.samples:
+            asked -= total - spec.samples  # tied families followed their leaders up
+        elif any(n > cap * total + slack for n in made.values()) or (
+            short and total < sum(targets.values()) - slack * len(made)
+        ):
+            available = {f: made.get(f, 0) if f in short else n for f, n in available.items()}
+        else:
+            break
     return first, made
+
+
+def _scale_all(
+    context: Context,
+    counted: list[Counted],
+    whole: list[tuple[Array, Array, Array]],
+    tied: dict[int, int],
+    factors: dict[str, float],
+) -> None:
+    """Keeps a factor of each family, worked out from the whole; tied units follow their leaders."""
+    carry: dict[str, float] = {}
+    for number, (unit, c) in enumerate(zip(context.units, counted, strict=True)):
+        t = context.template(unit)
+        c.cells.code, c.cells.count, c.cells.keep = (part.copy() for part in whole[number])
+        if number not in tied and t.family in factors:
+            carry[t.family] = scale(c.cells, factors[t.family], TOGETHER[t.balance], carry.get(t.family, 0.5))
+    for follower, leader in tied.items():
+        _tie(context, counted, follower, leader)
 
 
 def _family_totals(context: Context, counted: list[Counted]) -> dict[str, int]:

@@ -21,8 +21,10 @@ from fashionkit.datagen.count import (
     read_count,
     read_selection,
     select_unit,
+    stored_slots,
 )
-from fashionkit.datagen.packs import load_packs
+from fashionkit.datagen.packs import Template, load_packs
+from fashionkit.datagen.propose import Candidates, option_slots
 from fashionkit.datagen.scene import load_scenes
 from fashionkit.datagen.spec import RunSpec
 
@@ -92,21 +94,69 @@ def test_phrasings_are_no_more_than_there_are_texts(context: Context) -> None:
 
 
 def test_selecting_keeps_what_was_asked_for_in_each_cell(context: Context, tmp_path: Path) -> None:
-    for number in (n for n, u in enumerate(context.units) if context.template(u).id in ("B2.verify", "B4.items_or")):
+    wanted = ("B2.verify", "B4.items_or", "C2.choose", "C1.query")
+    for number in (n for n, u in enumerate(context.units) if context.template(u).id in wanted):
         count_unit(context, number, tmp_path)
         cells = read_count(context, number, tmp_path).cells
         equal_sides(cells)
         cells.keep = -(-cells.keep // 2)
         select_unit(context, number, tmp_path, cells)
-        unit, found = context.units[number], Counter[int]()
+        unit, t, kept, valid = context.units[number], context.template(context.units[number]), set(), Counter[int]()
         for block, (lo, hi) in enumerate(context.blocks):
-            places = read_selection(tmp_path, number, block)
-            assert len(places) == kept_by_block(tmp_path, number)[block].sum()
-            few = context.proposer.propose(unit, lo, hi, places)
-            everything = context.proposer.propose(unit, lo, hi)
-            again = everything.take(np.flatnonzero(np.isin(everything.place, places)))
-            assert (few.place == places).all() and (few.bits == again.bits).all(), "chosen places alone are the same"
-            assert all((few.batch.slots[name] == again.batch.slots[name]).all() for name in again.batch.slots)
-            judged = context.judge.judge(unit, few)
-            found.update(context.judge.codes(unit, context.judge.layout(unit), few, judged).tolist())
-        assert found == {c: n for c, n in zip(cells.code.tolist(), cells.keep.tolist(), strict=True) if n}
+            rows = read_selection(tmp_path, number, block)
+            assert sum(kept_by_block(tmp_path, number)[block]) == len(rows.get("image", []))
+            kept |= {(*row,) for row in zip(*(rows[k].tolist() for k in columns_of(t)), strict=True)} if rows else set()
+            c = context.proposer.propose(unit, lo, hi)
+            judged = context.judge.judge(unit, c)
+            code = context.judge.codes(unit, context.judge.layout(unit), c, judged)
+            slots = [c.batch.slots[name].tolist() for name in stored_slots(t)]
+            for cell, image, answer, *ids in zip(
+                code, c.batch.image.tolist(), judged.answer.tolist(), *slots, strict=True
+            ):
+                row = (image, *ids, answer)
+                turned = (image, *ids[:-2], *ids[:-3:-1], answer) if t.balance == "choice" else row
+                valid[int(cell)] += bool(answer) and (row in kept or turned in kept)
+        assert sum(cells.keep) == len(kept) and kept
+        assert valid == Counter({c: n for c, n in zip(cells.code.tolist(), cells.keep.tolist(), strict=True) if n})
+
+
+def columns_of(t: Template) -> list[str]:
+    """Columns that tell samples of a template apart."""
+    return ["image", *(f"slot{i}" for i in range(len(stored_slots(t)))), "answer"]
+
+
+def test_the_right_option_stands_first_in_every_second_sample(context: Context, tmp_path: Path) -> None:
+    seen = 0
+    for number in (n for n, u in enumerate(context.units) if context.template(u).balance == "choice"):
+        count_unit(context, number, tmp_path)
+        cells = read_count(context, number, tmp_path).cells
+        equal_sides(cells)
+        select_unit(context, number, tmp_path, cells)
+        t = context.template(context.units[number])
+        one, two = (f"slot{stored_slots(t).index(name)}" for name in option_slots(t))
+        rows = [r for b in range(len(context.blocks)) if (r := read_selection(tmp_path, number, b))]
+        for split in {int(s) for r in rows for s in r["split"]}:
+            first = np.concatenate([(r[one] == r["answer"])[r["split"] == split] for r in rows])
+            second = np.concatenate([(r[two] == r["answer"])[r["split"] == split] for r in rows])
+            assert (first ^ second).all() and abs(int(first.sum()) - int(second.sum())) <= 1
+            seen += len(first)
+    assert seen > 100
+
+
+def test_thinning_keeps_a_share_of_the_anchors_and_the_same_in_any_block(context: Context) -> None:
+    for name in ("B2.verify", "B4.items_or", "G1.query"):
+        unit = next(u for u in context.units if context.template(u).id == name)
+        images = len(context.scenes.image_ids)
+        whole = anchors(context.proposer.propose(unit, 0, images))
+        context.proposer.rates = {unit: 0.3}
+        few = anchors(context.proposer.propose(unit, 0, images))
+        halves = [anchors(context.proposer.propose(unit, lo, hi)) for lo, hi in ((0, 11), (11, images))]
+        context.proposer.rates = {}
+        # What two pairs of one picture would ask alike is asked of the first; without that one, of the second.
+        assert (few < whole or name == "B4.items_or") and set.union(*halves) == few
+        assert 0.1 < len(few) / len(whole) < 0.6
+
+
+def anchors(c: Candidates) -> set[tuple[int, int]]:
+    """What the candidates are about."""
+    return set(zip(c.row.tolist(), c.row2.tolist(), strict=True))
