@@ -113,6 +113,40 @@ def export(args: ExportArgs) -> None:
 
 
 @dataclass
+class AuditArgs(JsonArg):
+    """Arguments of `fashionkit datagen audit`."""
+
+    path: str = arg("question set")
+    catalog: str | None = arg("catalogue it was made from; without it, what needs one is left out", default=None)
+    spec: str | None = arg("take the thresholds of this spec in place of those saved in the set", default=None)
+    no_blind: bool = arg("leave the question-only models out, which take most of the time", default=False)
+    all: bool = arg("print every verdict", default=False)
+    seed: int = arg("of the models' samples and first weights", default=0)
+    workers: int = arg("processes of the exact checks", default=2)
+
+
+def audit(args: AuditArgs) -> int:
+    """Judges whether a question set can be answered without looking; exits with 1 where it can.
+
+    Counts all samples: majority answers, yes and no by what is asked, positions and lengths of options, answers in the
+    question, pictures and wordings that leak between splits, answers that the tables do not settle. Then trains models
+    that see the question alone. Prints what failed, then a line a check, and writes all verdicts to PATH/audit.json.
+
+    Example:
+        fashionkit datagen audit out/questions --catalog out/drawn
+    """
+    from fashionkit.datagen.audit.run import audit as judge
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    found = judge(args.path, args.catalog, args.spec, not args.no_blind, args.workers, args.seed, say)
+    print("\n".join(found.lines(args.all)))
+    write_json(args.json, found.to_dict())
+    return 0 if found.passed else 1
+
+
+@dataclass
 class PacksArgs:
     """Arguments of `fashionkit datagen packs`."""
 
@@ -134,4 +168,10 @@ def packs(args: PacksArgs) -> None:
     print(f"{len(pack.templates)} templates, {sum(len(t.paraphrases) for t in pack.templates)} texts: all right")
 
 
-VERBS = {"datagen run": run, "datagen show": show, "datagen export": export, "datagen packs": packs}
+VERBS = {
+    "datagen run": run,
+    "datagen show": show,
+    "datagen export": export,
+    "datagen audit": audit,
+    "datagen packs": packs,
+}

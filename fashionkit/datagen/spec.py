@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from fashionkit import recipes
+from fashionkit.datagen.audit.options import LIMITS, AuditOptions
 from fashionkit.datagen.balance import BalanceOptions
 from fashionkit.datagen.judge import DifficultyOptions
 from fashionkit.datagen.negatives import NegativeOptions
@@ -28,6 +29,7 @@ class RunSpec:
         families: Family → weight of its share; 0 leaves it out. Families not named weigh 1.
         drop: Template ids to leave out.
         negatives, difficulty, balance: See their classes.
+        audit: Thresholds of the bias gate.
     """
 
     catalog: str = ""
@@ -44,10 +46,11 @@ class RunSpec:
     negatives: NegativeOptions = field(default_factory=NegativeOptions)
     difficulty: DifficultyOptions = field(default_factory=DifficultyOptions)
     balance: BalanceOptions = field(default_factory=BalanceOptions)
+    audit: AuditOptions = field(default_factory=AuditOptions)
 
     def decides(self) -> dict[str, Any]:
-        """The settings that the content depends on; paths and the number of workers do not count."""
-        return {k: v for k, v in asdict(self).items() if k not in ("catalog", "out", "packs", "workers")}
+        """The settings that the content depends on; paths, the number of workers and the gate's thresholds do not."""
+        return {k: v for k, v in asdict(self).items() if k not in ("catalog", "out", "packs", "workers", "audit")}
 
 
 def load_spec(name: str, **overrides: Any) -> RunSpec:
@@ -114,6 +117,7 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
         "balance.temper": (spec.balance.temper, 0, 1),
         "balance.ratio": (spec.balance.ratio, 1, 1e9),
         "balance.family_cap": (spec.balance.family_cap, 0.01, 1),
+        **{f"audit.{name}": (getattr(spec.audit, name), *limits) for name, limits in LIMITS.items()},
     }
     for key, (value, low, high) in limits.items():
         if not low <= value <= high:

@@ -3,6 +3,7 @@
 from fashionkit.tables.errors import InputError, nearest, shorten
 from fashionkit.tables.files import sha256_file, sweep_temporary, write_atomic, write_table, write_text
 from fashionkit.tables.folder import (
+    AUDIT,
     MANIFEST,
     Manifest,
     describe_file,
@@ -15,6 +16,7 @@ from fashionkit.tables.folder import (
 )
 
 __all__ = [
+    "AUDIT",
     "MANIFEST",
     "InputError",
     "Manifest",

@@ -28,6 +28,7 @@ from fashionkit.tables.errors import InputError
 from fashionkit.tables.files import sha256_file, write_text
 
 MANIFEST = "manifest.json"
+AUDIT = "audit.json"  # verdicts on the finished folder: about its content, and no part of it
 _TYPES: dict[str, type] = {"kind": str, "schema": int, "made_by": str}
 _TYPES |= dict.fromkeys(("params", "inputs", "counts", "about", "files", "provenance"), dict)
 
@@ -105,7 +106,7 @@ def write_manifest(folder: Path, manifest: Manifest, known: Mapping[str, dict[st
 
 def _is_content(folder: Path, path: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.is_file() and not hidden and path != folder / MANIFEST
+    return path.is_file() and not hidden and path not in (folder / MANIFEST, folder / AUDIT)
 
 
 def read_manifest(

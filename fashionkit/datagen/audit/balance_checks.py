@@ -1,0 +1,238 @@
+"""Verdicts on exact counts: majority answers, yes/no by slot value, option positions, answers that train lacks.
+
+    Counts of all samples ─┬─► majority          share of the most frequent answer of each template
+    targets of the set  ───┘   association       slot value against yes/no, bias-corrected Cramér's V
+                               option-position   how often the first option is the right one
+                               missing-answers   answers of the evaluation splits that train never gives
+
+Majority answers follow from how a set is balanced, so their thresholds hold for any number of samples but for the one
+that cannot be divided. Positions and slot values outside a template's cell are drawn at random. There a small set is
+off by chance, so a finding fails only where it is above its threshold *and* beyond what chance gives: at most one clean
+set in a hundred fails one of these checks by chance (`CHANCE`, divided by the number of scopes looked at).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import erfc, sqrt
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fashionkit.datagen.audit.counts import Counts, Facts, Tally, by_template
+from fashionkit.datagen.audit.options import AuditOptions
+from fashionkit.datagen.audit.verdicts import Verdict
+from fashionkit.datagen.packs import Template
+from fashionkit.datagen.samples import SAMPLE_SPLITS, SLOTS
+from fashionkit.datagen.store import VQAStore
+from fashionkit.datagen.vocab import NOT_PRESENT
+from fashionkit.metrics.association import chance, chi_square, cramers_v
+from fashionkit.tables import InputError, read_table, table_parts
+
+Array = npt.NDArray[Any]
+CHANCE = 0.01
+ENOUGH = 2000  # samples of a template and attribute, from which on they are reported by themselves
+LEARNT = ("train", "val", "test")
+Outcome = Literal["pass", "fail", "skip", "info"]
+
+
+def balance_checks(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> list[Verdict]:
+    """All verdicts on the counts of a set."""
+    found = [*_binary(store, facts, counts, options), *_open(store, facts, counts, options)]
+    found += [*_choices(store, facts, counts, options), *_association(store, facts, counts, options)]
+    return [*found, *_positions(store, facts, counts, options), *_missing(store, facts, counts)]
+
+
+def _together(counts: Counts) -> Tally:
+    """Answers of train, val and test."""
+    return sum((counts.answers[split] for split in LEARNT), Tally())
+
+
+def _binary(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> Iterator[Verdict]:
+    """Yes and no: by template and by split gated, by attribute to be read."""
+    scopes = [("", by_template(facts, _together(counts)))]
+    scopes += [(f" in {split}", by_template(facts, counts.answers[split])) for split in SAMPLE_SPLITS[:-1]]
+    for place, groups in scopes:
+        for (template, _), group in groups.items():
+            if facts.binary[template]:
+                yield _yes_no(store.pack.templates[template].id + place, group, options.majority_binary)
+    for (template, attribute), group in by_template(facts, _together(counts), wide=True).items():
+        if facts.binary[template] and attribute and group.count.sum() >= ENOUGH:
+            yield _yes_no(_scope(store, facts, template, attribute), group, options.majority_binary, info=True)
+
+
+def _yes_no(scope: str, group: Tally, threshold: float, info: bool = False) -> Verdict:
+    n, most = int(group.count.sum()), int(group.count.max())
+    allowed = most <= max(threshold * n, -(-n // 2))
+    outcome: Outcome = "info" if info else "pass" if allowed else "fail"
+    return Verdict("majority", scope, outcome, most / n, threshold, n=n)
+
+
+def _scope(store: VQAStore, facts: Facts, template: int, attribute: int) -> str:
+    return f"{store.pack.templates[template].id} {store.vocab.key[facts.attributes[attribute]]}"
+
+
+def read_targets(store: VQAStore) -> dict[tuple[int, int], Tally] | None:
+    """(template, attribute id) → answers with their targets of train, val and test; None where the set has none.
+
+    Raises:
+        InputError: The table names ids that the set does not have, or holds targets that are no counts.
+    """
+    if not table_parts(store.path, "balance"):
+        return None
+    names = ["template", "attribute", "split", "answer", "target"]
+    table = read_table(store.path, "balance", names)
+    columns = {name: table[name].to_numpy() for name in names}
+    limits = {"template": len(store.pack.templates), "attribute": len(store.vocab), "answer": len(store.vocab)}
+    for name, limit in limits.items():
+        if len(table) and not 0 <= columns[name].min() <= columns[name].max() < limit:
+            raise InputError(f"the set has no such {name}", file=store.path / "balance", column=name)
+    if not (np.isfinite(columns["target"]) & (columns["target"] >= 0)).all():
+        raise InputError("a target is 0 or more", file=store.path / "balance", column="target")
+    rows = np.flatnonzero(columns["split"] < len(LEARNT))
+    found: dict[tuple[int, int], Tally] = {}
+    code = columns["template"][rows].astype(np.int64) << 16 | columns["attribute"][rows]
+    for value in np.unique(code).tolist():
+        some = rows[code == value]
+        answer, at = np.unique(columns["answer"][some].astype(np.int64), return_inverse=True)
+        found[value >> 16, value & 0xFFFF] = Tally(answer, np.bincount(at, columns["target"][some]))
+    return found
+
+
+def _open(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> Iterator[Verdict]:
+    """Open answers, together with the not-present questions in the same words."""
+    targets = read_targets(store)
+    wide = by_template(facts, _together(counts), wide=True)
+    for number, t in enumerate(store.pack.templates):
+        if facts.binary[number] or facts.choice[number] or t.balance == "tied":
+            continue
+        tied = [n for n, f in enumerate(store.pack.templates) if f.tie == t.id and not facts.binary[n]]
+        here = sorted({a for (n, a) in wide if n in (number, *tied)})
+        if not here:
+            continue
+        if targets is None or not any(n == number for n, _ in targets):
+            why = "the set holds no table `balance`, so its targets are not known"
+            yield Verdict("majority", t.id, "skip", note=why)
+            continue
+        split = {a: tally for (n, a), tally in targets.items() if n == number}
+        whole = _against_target(store, wide, split.values(), number, tied, here, options.majority_open)
+        yield whole
+        for attribute in here if len(here) > 1 else ():
+            target = [split.get(int(facts.attributes[attribute]), Tally())]
+            part = _against_target(store, wide, target, number, tied, [attribute], options.majority_open)
+            if part.n >= ENOUGH:
+                scope = f"{whole.scope} {store.vocab.key[facts.attributes[attribute]]}"
+                yield Verdict("majority", scope, "info", part.value, part.threshold, n=part.n, note=part.note)
+
+
+def _against_target(
+    store: VQAStore,
+    wide: dict[tuple[int, int], Tally],
+    targets: Iterable[Tally],
+    number: int,
+    tied: list[int],
+    attributes: list[int],
+    allowed: float,
+) -> Verdict:
+    """The most frequent answer of a template and of those that follow it, against its share of the targets."""
+    target = sum(targets, Tally())
+    share = dict(zip(target.key.tolist(), (target.count / max(target.count.sum(), 1e-9)).tolist(), strict=True))
+    followers = [n for n in tied if any((n, a) in wide for a in attributes)]
+    odds = {n: _odds(store.pack.templates[n]) for n in followers}
+    share = {answer: s / (1 + sum(odds.values())) for answer, s in share.items()}
+    share[NOT_PRESENT] = share.get(NOT_PRESENT, 0.0) + sum(odds.values()) / (1 + sum(odds.values()))
+    group = sum((wide.get((n, a), Tally()) for n in (number, *followers) for a in attributes), Tally())
+    scope = "+".join(store.pack.templates[n].id for n in (number, *followers))
+    return _largest("majority", scope, store, group, share, allowed)
+
+
+def _odds(t: Template) -> float:
+    return t.share / (1 - t.share)
+
+
+def _largest(check: str, scope: str, store: VQAStore, group: Tally, share: dict[int, float], allowed: float) -> Verdict:
+    """Fails where the most frequent answer exceeds its share by more than `allowed` and by more than one sample."""
+    n, at = int(group.count.sum()), int(group.count.argmax())
+    answer, most = int(group.key[at]), int(group.count[at])
+    wanted = share.get(answer, 0.0)
+    outcome: Outcome = "pass" if most <= max((wanted + allowed) * n, wanted * n + 1) else "fail"
+    note = f"{store.vocab.text[answer]!r}, target {wanted:.4f}"
+    return Verdict(check, scope, outcome, most / n, wanted + allowed, n=n, note=note)
+
+
+def _choices(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> Iterator[Verdict]:
+    """The most frequent answer of a choice against half of the samples that offer it."""
+    held: dict[int, dict[int, float]] = {}
+    for key, many in zip(counts.held.key.tolist(), counts.held.count.tolist(), strict=True):
+        held.setdefault(key // facts.vocab, {})[key % facts.vocab] = many / 2
+    for (template, _), group in by_template(facts, _together(counts)).items():
+        if facts.choice[template]:
+            n = int(group.count.sum())
+            share = {answer: half / n for answer, half in held.get(template, {}).items()}
+            scope = store.pack.templates[template].id
+            yield _largest("majority", scope, store, group, share, options.majority_open)
+
+
+def _association(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> Iterator[Verdict]:
+    """Each stored slot of each yes/no template against the answer."""
+    code, side = np.divmod(counts.values.key, 2)
+    place, value = np.divmod(code, facts.vocab)
+    places, start = np.unique(place, return_index=True)
+    for where, lo, hi in zip(places.tolist(), start, [*start, len(place)][1:], strict=True):
+        _, row = np.unique(value[lo:hi], return_inverse=True)
+        table = np.zeros((row.max() + 1, 2), np.int64)
+        table[row, side[lo:hi]] = counts.values.count[lo:hi]
+        template, slot = divmod(where, SLOTS)
+        scope = f"{store.pack.templates[template].id} {store.slots[template][slot]}"
+        statistic, freedom = chi_square(table)
+        p, n = chance(statistic, freedom), int(table.sum())
+        threshold = options.association
+        yield _beyond_chance("association", scope, cramers_v(table), threshold, p, len(places), n)
+
+
+def _beyond_chance(
+    check: str, scope: str, value: float, threshold: float, p: float, looks: int, n: int, note: str = ""
+) -> Verdict:
+    """Fails where `value` is above its threshold and chance gives as much in fewer than one clean set in a hundred."""
+    if value <= threshold:
+        return Verdict(check, scope, "pass", value, threshold, n=n, note=note)
+    said = f"{note}; " if note else ""
+    if p < CHANCE / looks:
+        return Verdict(check, scope, "fail", value, threshold, n=n, note=f"{said}chance gives as much with p = {p:.1g}")
+    return Verdict(check, scope, "pass", value, threshold, n=n, note=f"{said}too few to tell from chance, p = {p:.2g}")
+
+
+def _positions(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> Iterator[Verdict]:
+    """The share of programs whose first option is right, against one half: each choice template, and all together."""
+    kinds = np.flatnonzero(counts.programs).tolist()
+    scopes = [(store.pack.templates[k].id, int(counts.programs[k]), int(counts.first[k])) for k in kinds]
+    if len(kinds) > 1:
+        scopes.append(("all choices", int(counts.programs.sum()), int(counts.first.sum())))
+    for scope, n, first in scopes:
+        off = max(abs(first - n / 2) - (n % 2) / 2, 0) / n  # the odd one stands somewhere
+        p = erfc(2 * off * sqrt(n) / sqrt(2))
+        note = f"the first option is right in {first / n:.4f}"
+        yield _beyond_chance("option-position", scope, off, options.option_position, p, len(scopes), n, note)
+
+
+def _missing(store: VQAStore, facts: Facts, counts: Counts) -> Iterator[Verdict]:
+    """Answers that evaluation needs and train never gives: of the set gated, of a template to be read."""
+    known = np.unique(counts.answers["train"].key % facts.vocab)
+    needed = sum((counts.answers[split] for split in SAMPLE_SPLITS if split != "train"), Tally())
+    wrong = ~np.isin(needed.key % facts.vocab, known)
+    ids, samples = np.unique(needed.key[wrong] % facts.vocab), int(needed.count[wrong].sum())
+    named = ", ".join(repr(store.vocab.text[i]) for i in ids[:5].tolist())
+    note = f"{samples:,} samples: {named}" if len(ids) else ""
+    outcome: Outcome = "fail" if len(ids) else "pass"
+    total = int(needed.count.sum())
+    yield Verdict("missing-answers", "the set", outcome, float(len(ids)), 0.0, n=total, note=note)
+    train = by_template(facts, counts.answers["train"])
+    for place, group in by_template(facts, needed).items():
+        lacking = group.key[~np.isin(group.key, train.get(place, Tally()).key)]
+        if len(lacking):
+            named = ", ".join(repr(store.vocab.text[i]) for i in lacking[:5].tolist())
+            scope, many = store.pack.templates[place[0]].id, int(group.count.sum())
+            yield Verdict(
+                "missing-answers", scope, "info", float(len(lacking)), n=many, note=f"in this template: {named}"
+            )

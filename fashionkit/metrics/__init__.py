@@ -1,0 +1,1 @@
+"""Numbers about predictions and labels: arrays in, numbers out."""
