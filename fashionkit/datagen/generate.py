@@ -51,6 +51,7 @@ from fashionkit.datagen.samples import (
 from fashionkit.datagen.scene import load_scenes
 from fashionkit.datagen.solve import Solved, set_budgets, solve
 from fashionkit.datagen.spec import RunSpec
+from fashionkit.datagen.targets import balance_table
 from fashionkit.datagen.thin import MARGIN, probe, rates
 from fashionkit.engine import run_shards
 from fashionkit.tables import (
@@ -213,7 +214,7 @@ def _clear_others(out: Path, folder: Path) -> None:
     """Removes half-done work of other settings, and what a kill left half-written."""
     others = [path for path in folder.parent.glob("*") if path != folder]
     if others:  # then what lies beside `.work` is theirs, too; it goes first, so that a kill in between changes nothing
-        for name in ("samples", "packs", "images", "vocab", "templates", "rejects"):
+        for name in ("samples", "packs", "images", "vocab", "templates", "rejects", "balance"):
             shutil.rmtree(out / name, ignore_errors=True)
     for other in others:
         shutil.rmtree(other)
@@ -331,6 +332,7 @@ def _finish(job: Job, catalog: Catalog, out: Path, paths: list[Path], identity: 
     write_table(part_path(out, "vocab", 0), s.vocab.table())
     write_table(part_path(out, "templates", 0), _template_table(context.pack))
     write_table(part_path(out, "rejects", 0), _reject_table(context, solved))
+    write_table(part_path(out, "balance", 0), balance_table(context, solved))
     families, rows = Counter[str](), Counter[str]()
     for d in done:
         families.update(d["families"])
