@@ -24,6 +24,7 @@ FLOORS = {
 # Neighbours that may meet: (who imports, whom) → why.
 PAIRS = {
     ("recipes", "tables"): "an unknown recipe is an InputError",
+    ("engine", "tables"): "a cluster that does not answer is an InputError",
     ("__main__", "cli"): "it is the door to it",
 }
 
@@ -127,6 +128,7 @@ def test_rooms_that_make_data_import_nothing_heavy() -> None:
         ("from ..datagen import store", "fashionkit.catalog.images", True),
         ("from ...datagen import store", "fashionkit.catalog.draw.plan", True),
         ("from fashionkit.engine import progress", "fashionkit.tables.files", True),
+        ("from fashionkit.tables import InputError", "fashionkit.engine.ray_cluster", False),
         ("import importlib\nimportlib.import_module('fashionkit.train')", "fashionkit.datagen.store", True),
         ("from fashionkit.unheard_of import x", "fashionkit.cli.shell", True),
         ("from . import schema", "fashionkit.catalog.images", False),

@@ -1,4 +1,4 @@
-"""Runs one plain function over many shard descriptions, in this process or over local worker processes.
+"""Runs one plain function over many shard descriptions: in this process, over worker processes, or on a Ray cluster.
 
     shards ──► run_shards ──► pipe ──► worker: task(shard) ──► pipe ──► results, as they get ready
                         └───► pipe ──► worker: task(shard) ──►
@@ -12,7 +12,7 @@ moment: Arrow rebuilds its own thread pools in the child, the progress bar runs 
 loaded in the rooms that use this module. Elsewhere workers are spawned, and `initargs` are copied into each.
 
 Each worker has its own pipe, so that a worker which dies is known together with the shard it was making; the pools of
-the standard library can tell neither.
+the standard library can tell neither. How a Ray cluster does the same is in `fashionkit.engine.ray`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fashionkit.engine.progress import Progress
 
 S = TypeVar("S")
 R = TypeVar("R")
+ENGINES = ("local", "ray")
 
 
 class WorkerLost(RuntimeError):
@@ -47,6 +49,7 @@ def run_shards(
     shards: Iterable[S],
     workers: int = 1,
     *,
+    engine: str = "local",
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
     describe: str = "",
@@ -59,20 +62,29 @@ def run_shards(
         task: A module-level function; it and its results must be picklable where `workers` is above 1.
         shards: Descriptions, read one at a time as workers get free, so the list may be long.
         workers: Processes; 1 runs everything in this one.
+        engine: One of ENGINES. `ray` uses the session that `engine_session` holds open, or starts Ray for this call.
         initializer: Called once in each worker (or here), commonly to set a module global that tasks read.
-        initargs: Its arguments. Forked workers see them without a copy, so large arrays belong here.
+        initargs: Its arguments. Forked workers see them without a copy, so large arrays belong here; Ray sends them to
+            each node once, and arrays in them are read-only there.
         describe: Label of the progress; nothing is shown where it is empty.
         total_rows: Units of progress in all.
         rows: Units of one result; where it is missing, a shard counts as one.
 
     Raises:
         ValueError: `workers` is below 1.
-        WorkerLost: A worker was killed. Whatever was yielded before stands.
+        InputError: The engine is Ray, and it is not installed, does not answer, or a node is not fit.
+        WorkerLost: A worker was killed (of Ray's: again and again). Whatever was yielded before stands.
         Exception: Whatever a task raised, with a note that names the shard.
     """
     if workers < 1:
         raise ValueError(f"at least 1 worker is needed, not {workers}")
-    if workers == 1:
+    if engine not in ENGINES:
+        raise ValueError(f"the engine is one of {', '.join(ENGINES)}, not {engine!r}")
+    if engine == "ray":
+        from fashionkit.engine.ray import run_on_ray
+
+        results = run_on_ray(task, shards, workers, initializer, initargs)
+    elif workers == 1:
         results = _run_here(task, shards, initializer, initargs)
     else:
         results = _run_in_workers(task, shards, workers, initializer, initargs)
@@ -85,6 +97,35 @@ def run_shards(
             yield result
 
 
+@contextlib.contextmanager
+def engine_session(
+    engine: str,
+    workers: int = 1,
+    address: str = "",
+    folder: Path | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> Iterator[None]:
+    """Holds an engine ready, so that all `run_shards` inside the `with` share it; nothing to do for local processes.
+
+    Args:
+        engine: One of ENGINES.
+        workers: Processes of a Ray that is started here.
+        address: Of a running Ray cluster, `host:port` or `auto`; "" starts Ray here, when there is a shard to run.
+        folder: Where tasks write; all nodes of a cluster must see it.
+        say: Gets a line where something happens that a user should know.
+
+    Raises:
+        InputError: Ray is not installed, or nothing answers at the address.
+    """
+    if engine != "ray":
+        yield
+        return
+    from fashionkit.engine.ray import session
+
+    with session(workers, address, folder, say):
+        yield
+
+
 def _run_here(
     task: Callable[[S], R], shards: Iterable[S], initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
 ) -> Iterator[R]:
@@ -94,7 +135,7 @@ def _run_here(
         try:
             result = task(shard)
         except Exception as error:
-            error.add_note(_in_shard(shard))
+            error.add_note(in_shard(shard))
             raise
         yield result
 
@@ -160,13 +201,10 @@ class _Worker:
     def receive(self) -> Any:
         """The result that is waiting; raises what the task raised."""
         try:
-            result, error, remote_traceback = self.pipe.recv()
+            message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             raise self._lost() from None
-        if error is not None:
-            error.add_note(_in_shard(self.shard))
-            raise error from RuntimeError(f"in a worker process:\n{remote_traceback}")
-        return result
+        return opened(message, self.shard)
 
     def _lost(self) -> WorkerLost:
         self.process.join(5)
@@ -175,7 +213,7 @@ class _Worker:
         if code == -signal.SIGKILL:
             why += ", most likely by the system for want of memory (fewer workers need less)"
         problem = f"a worker process {why}; finished shards are kept, and running the same command again continues"
-        return WorkerLost(f"{problem}\n{_in_shard(self.shard)}")
+        return WorkerLost(f"{problem}\n{in_shard(self.shard)}")
 
     def finish(self) -> None:
         """Lets the worker end by itself; closing the pipe is no sign, for later workers hold a copy of this end."""
@@ -210,7 +248,7 @@ def _work(
         while (message := pipe.recv()) is not None:
             pipe.send((task(*message), None, ""))
     except Exception as error:
-        pipe.send((None, _portable(error), traceback.format_exc()))
+        pipe.send((None, portable(error), traceback.format_exc()))
 
 
 def _settle(workers: int) -> None:
@@ -230,7 +268,16 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
+def opened(message: tuple[Any, Exception | None, str], shard: object) -> Any:
+    """The result in a worker's (result, error, traceback); raises the error with a note that names the shard."""
+    result, error, remote_traceback = message
+    if error is not None:
+        error.add_note(in_shard(shard))
+        raise error from RuntimeError(f"in a worker process:\n{remote_traceback}")
+    return result
+
+
+def portable(error: Exception) -> Exception:
     """`error`, or its words where it cannot travel through a pipe."""
     try:
         ForkingPickler.loads(ForkingPickler.dumps(error))
@@ -239,6 +286,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def _in_shard(shard: object) -> str:
+def in_shard(shard: object) -> str:
+    """The note that names a shard."""
     text = str(shard)
     return f"  in shard {text if len(text) <= 200 else text[:199] + '…'}"
