@@ -21,6 +21,12 @@ class RunArgs(JsonArg):
     )
     seed: int | None = arg("seed of all random choices", default=None)
     workers: int | None = arg("processes; the result is the same for any number", default=None)
+    engine: Literal["local", "ray"] | None = arg(
+        "what runs the shards: processes of this machine, or a Ray cluster (needs fashionkit[ray])", default=None
+    )
+    ray_address: str | None = arg(
+        "running cluster: host:port, or auto for that of this machine; without it Ray is started here", default=None
+    )
 
 
 def run(args: RunArgs) -> None:
@@ -28,7 +34,8 @@ def run(args: RunArgs) -> None:
 
     Every question is a program that is run on the catalogue's tables; yes and no, and the two sides of every choice,
     are equally many. Prints what was made, and which question families the catalogue cannot carry, with the reason.
-    Stopped or killed, the same command continues; the result is the same bytes in any case.
+    Stopped or killed, the same command continues; the result is the same bytes in any case, with any engine.
+    On a Ray cluster all nodes must see --out under the same name; each of their CPUs is a worker.
 
     Example:
         fashionkit datagen run drawn --catalog out/drawn --out out/questions --samples 100000
@@ -37,7 +44,7 @@ def run(args: RunArgs) -> None:
     from fashionkit.datagen.spec import load_spec
     from fashionkit.tables import InputError
 
-    names = ("catalog", "out", "samples", "seed", "workers")
+    names = ("catalog", "out", "samples", "seed", "workers", "engine", "ray_address")
     spec = load_spec(args.spec, **{name: getattr(args, name) for name in names})
     for name in ("catalog", "out"):
         if not getattr(spec, name):

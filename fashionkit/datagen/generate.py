@@ -53,7 +53,7 @@ from fashionkit.datagen.solve import Solved, set_budgets, solve
 from fashionkit.datagen.spec import RunSpec
 from fashionkit.datagen.targets import balance_table
 from fashionkit.datagen.thin import MARGIN, probe, rates
-from fashionkit.engine import run_shards
+from fashionkit.engine import engine_session, run_shards
 from fashionkit.tables import (
     InputError,
     Manifest,
@@ -137,8 +137,13 @@ def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> R
         say: Gets a line about each step.
 
     Raises:
-        InputError: Bad catalogue, pack or spec; `out` holds something else.
+        InputError: Bad catalogue, pack or spec; `out` holds something else; the engine is not there.
     """
+    with engine_session(spec.engine, spec.workers, spec.ray_address, Path(spec.out), say):
+        return _generate(spec, say)
+
+
+def _generate(spec: RunSpec, say: Callable[[str], None]) -> RunReport:
     catalog, out = Catalog(spec.catalog), Path(spec.out)
     paths = [recipes.find("datagen/packs", name) for name in spec.packs]
     pack = load_packs(paths)
@@ -146,7 +151,7 @@ def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> R
     done = _finished(out, identity)
     if done is not None:
         return done
-    folder = out / ".work" / identity[:16]
+    folder = (out / ".work" / identity[:16]).absolute()  # workers of another machine stand elsewhere
     _clear_others(out, folder)
     say("compiling the catalogue")
     job = Job(Context(load_scenes(spec.catalog), pack, spec), folder)
@@ -171,6 +176,7 @@ def generate(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> R
         _write,
         shards,
         spec.workers,
+        engine=spec.engine,
         initializer=_adopt,
         initargs=(job,),
         describe="writing",
@@ -229,6 +235,7 @@ def _steps(job: Job, task: Callable[[tuple[int, str]], int], numbers: list[int],
         task,
         missing,
         job.context.spec.workers,
+        engine=job.context.spec.engine,
         initializer=_adopt,
         initargs=(job,),
         describe=label,

@@ -12,8 +12,11 @@ from fashionkit.datagen.balance import BalanceOptions
 from fashionkit.datagen.judge import DifficultyOptions
 from fashionkit.datagen.negatives import NegativeOptions
 from fashionkit.datagen.packs import FAMILIES
+from fashionkit.engine import ENGINES
 from fashionkit.tables import InputError
 from fashionkit.tables.yamls import Lines, load_yaml
+
+UNDECISIVE = ("catalog", "out", "packs", "workers", "engine", "ray_address", "audit")  # keys that change no sample
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class RunSpec:
         phrasings: In how many of its paraphrases each question program is put.
         per_image: Most samples of one picture (before the paraphrase split repeats those of test); null: no limit.
         seed: Of all random choices. shard_images: Pictures to a shard. workers: Processes.
+        engine: What runs the shards, `local` processes or `ray`. ray_address: See `engine_session`.
         families: Family → weight of its share; 0 leaves it out. Families not named weigh 1.
         drop: Template ids to leave out.
         negatives, difficulty, balance: See their classes.
@@ -41,6 +45,8 @@ class RunSpec:
     seed: int = 0
     shard_images: int = 4096
     workers: int = 2
+    engine: str = "local"
+    ray_address: str = ""
     families: dict[str, float] = field(default_factory=dict)
     drop: list[str] = field(default_factory=list)
     negatives: NegativeOptions = field(default_factory=NegativeOptions)
@@ -49,8 +55,8 @@ class RunSpec:
     audit: AuditOptions = field(default_factory=AuditOptions)
 
     def decides(self) -> dict[str, Any]:
-        """The settings that the content depends on; paths, the number of workers and the gate's thresholds do not."""
-        return {k: v for k, v in asdict(self).items() if k not in ("catalog", "out", "packs", "workers", "audit")}
+        """The settings that the content depends on; paths, engine, workers and the gate's thresholds do not count."""
+        return {k: v for k, v in asdict(self).items() if k not in UNDECISIVE}
 
 
 def load_spec(name: str, **overrides: Any) -> RunSpec:
@@ -124,6 +130,12 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
             raise InputError(
                 f"must be from {low:g} to {high:g}", file=path, row=lines.of(*key.split(".")), column=key, found=value
             )
+    if spec.engine not in ENGINES:
+        row = lines.of("engine")
+        raise InputError("no such engine", file=path, row=row, column="engine", found=spec.engine, allowed=ENGINES)
+    if spec.ray_address and spec.engine != "ray":
+        row, hint = lines.of("ray_address"), "set `engine: ray`, or give --engine ray"
+        raise InputError("only the engine `ray` has an address", file=path, row=row, column="ray_address", hint=hint)
     for family, weight in spec.families.items():
         if family not in FAMILIES:
             raise InputError(

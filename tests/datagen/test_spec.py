@@ -22,6 +22,8 @@ per_image: 50
 seed: 7
 shard_images: 100
 workers: 3
+engine: ray
+ray_address: auto
 families: {C2: 2, B5: 0.5, C8: 0}
 drop: [C4.value]
 negatives:
@@ -76,6 +78,7 @@ def test_flags_win_over_the_file_and_none_does_not(tmp_path: Path) -> None:
 def test_only_what_decides_the_content_belongs_to_its_identity(tmp_path: Path) -> None:
     spec = load(tmp_path, FULL)
     assert spec.decides() == load(tmp_path, FULL, workers=1, out="elsewhere", catalog="moved").decides()
+    assert spec.decides() == load(tmp_path, FULL, engine="local", ray_address="").decides()
     for change in ({"seed": 8}, {"samples": 10}):
         assert spec.decides() != load(tmp_path, FULL, **change).decides()
     assert spec.decides() != load(tmp_path, FULL.replace("ratio: 2", "ratio: 3")).decides()
@@ -99,6 +102,8 @@ def test_only_what_decides_the_content_belongs_to_its_identity(tmp_path: Path) -
         ("seed: 0\nper_image: 0\n", 2, "must be from 1"),
         ("seed: 0\nworkers: 0\n", 2, "must be from 1"),
         ("seed: 0\nshard_images: 70000\n", 2, "must be from 1 to 60000"),
+        ("seed: 0\nengine: rai\n", 2, r"no such engine(.|\n)*nearest allowed: 'ray'"),
+        ("seed: 0\nray_address: auto\n", 2, "only the engine `ray`"),
         ("seed: 0\n\nnegatives:\n  draws: 65\n", 4, "must be from 1 to 64"),
         ("seed: 0\n\nnegatives:\n  temperature: 0\n", 4, "must be from 0.001"),
         ("seed: 0\nnegatives: {uniform: 1.5}\n", 2, "must be from 0 to 1"),
