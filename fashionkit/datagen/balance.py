@@ -112,7 +112,7 @@ def tempered_counts(count: Array, options: BalanceOptions) -> tuple[Array, Array
     for _ in range(40):
         middle = (low + high) / 2
         kept = np.minimum(n, middle[:, None] * tempered)
-        fits = kept[:, 0] / kept.sum(1) <= share[:, 0] + options.slack
+        fits = kept[:, 0] / kept.sum(1) <= share[:, 0] + options.slack + 1e-9
         low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     keep, target = np.zeros(count.shape, np.int64), np.zeros(count.shape)
     np.put_along_axis(keep, order, np.floor(np.minimum(n, low[:, None] * tempered) + 1e-9).astype(np.int64), 1)

@@ -91,7 +91,7 @@ def count_unit(context: Context, number: int, folder: Path, name: str = "count")
 
 def sample_rows(t: Template, c: Candidates, answer: Array, steps: Array) -> dict[str, Array]:
     """What is stored of each candidate: picture, slots, answer, difficulty in steps, and where its texts start."""
-    names = stored_slots(t)
+    names = [slot.name for slot in t.stored_slots]
     return {
         "image": c.batch.image.astype(np.int32, copy=False),
         **{f"slot{i}": c.batch.slots[n].astype(np.uint16, copy=False) for i, n in enumerate(names)},
@@ -99,12 +99,6 @@ def sample_rows(t: Template, c: Candidates, answer: Array, steps: Array) -> dict
         "steps": steps.astype(np.int8),
         "start": (again(c.bits, 77) >> np.uint64(48)).astype(np.uint16),
     }
-
-
-def stored_slots(t: Template) -> list[str]:
-    """Slots a sample stores, in order: all but attributes that the value of another slot implies."""
-    implied = {s.of for s in t.slots if s.kind == "value"}
-    return [s.name for s in t.slots if s.name not in implied]
 
 
 def _spool_path(folder: Path, number: int) -> Path:
@@ -202,13 +196,39 @@ def select_unit(context: Context, number: int, folder: Path, cells: Cells, name:
         columns = {name: column.take(kept) for name, column in columns.items()}
         code, key = all_codes[cell.take(kept)], key.take(kept)
     columns["split"] = (code // cells.sides % len(SPLIT_NAMES)).astype(np.uint8)
-    t = context.template(context.units[number])
-    if t.balance == "choice":
-        names = stored_slots(t)
-        one, two = (f"slot{names.index(name)}" for name in option_slots(t))
-        _order_options(columns, one, two, np.lexsort((key, code, columns["split"])), number)
+    _turn(context.template(context.units[number]), columns, code, key, cells.sides, number)
     _store_selection(context, folder, number, columns)
     return number
+
+
+def _turn(t: Template, columns: dict[str, Array], code: Array, key: Array, sides: int, number: int) -> None:
+    """Decides which of two options, or of two alike categories, is said first, so that the order says nothing.
+
+    Exactly every second sample has the right option first, and in a cell of a pair yes and no have either order
+    equally often. Rows go in turn by split, cell and random key; `columns` are changed.
+    """
+    names = [slot.name for slot in t.stored_slots]
+    pair = t.balance == "binary" and t.anchor == "pair"
+    if not pair and t.balance != "choice":
+        return
+    one, two = (f"slot{names.index(name)}" for name in (("cat", "cat2") if pair else option_slots(t)))
+    order = np.lexsort((key, code, columns["split"]))
+    place = np.arange(len(order))
+    if pair:  # the count starts anew in each side of a cell, where its twin starts
+        ordered = code[order]
+        place = _place_in(ordered) + ordered // sides
+    first = np.empty(len(order), bool)
+    first[order] = (place + number) % 2 == 0
+    a, b = columns[one], columns[two]
+    lead = np.minimum(a, b) if pair else columns["answer"]
+    other = np.where(a == lead, b, a)
+    columns[one], columns[two] = np.where(first, lead, other), np.where(first, other, lead)
+
+
+def _place_in(code: Array) -> Array:
+    """(n,) place of each row among the rows of its code, which stand together."""
+    start = np.flatnonzero(np.concatenate([[True], code[1:] != code[:-1]])) if len(code) else np.zeros(0, np.int64)
+    return np.arange(len(code)) - np.repeat(start, np.diff(np.append(start, len(code))))
 
 
 def clear_spools(folder: Path) -> None:

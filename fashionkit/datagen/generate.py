@@ -3,6 +3,7 @@
     catalogue ─► Scenes ─► count (units) ─► solve ─► select (units) ─► write (blocks of pictures) ─► manifest
 
     <out>/samples/<split>/part-00000.parquet   the samples, as ids (see `SAMPLES`)
+    <out>/entailed/<split>/part-00000.parquet  what follows from them (see `entail`)
     <out>/images, vocab, templates, rejects    tables that give the ids a meaning, and what was refused
     <out>/ontology.yaml, packs/*.yaml          the words
 
@@ -17,7 +18,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ from fashionkit.datagen.count import (
     kept_by_block,
     read_count,
     select_unit,
-    stored_slots,
     write_json,
 )
+from fashionkit.datagen.entail import write_entailed
 from fashionkit.datagen.judge import SPLIT_NAMES
 from fashionkit.datagen.packs import Pack, load_packs
 from fashionkit.datagen.samples import (
@@ -108,6 +109,7 @@ class RunReport:
     programs: int
     notes: list[str]
     reused: bool = False
+    entailed: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The report for `--json`."""
@@ -116,6 +118,7 @@ class RunReport:
             "samples": self.samples,
             "families": self.families,
             "programs": self.programs,
+            "entailed": self.entailed,
             "notes": self.notes,
         }
 
@@ -126,6 +129,8 @@ class RunReport:
         found += ["  by split:  " + ", ".join(f"{k} {v:,}" for k, v in self.samples.items() if v)]
         whole = max(sum(self.families.values()), 1)
         found += ["  by family: " + ", ".join(f"{k} {v:,} ({v / whole:.0%})" for k, v in self.families.items() if v)]
+        if any(self.entailed.values()):
+            found += ["  entailed:  " + ", ".join(f"{k} {v:,}" for k, v in self.entailed.items() if v)]
         return found + [f"  {note}" for note in self.notes]
 
 
@@ -204,9 +209,7 @@ def _finished(out: Path, identity: str) -> RunReport | None:
         if manifest.params.get("identity") == identity:
             shutil.rmtree(out / ".work", ignore_errors=True)  # of a run that was killed just after its manifest
             counts = manifest.counts
-            return RunReport(
-                str(out), counts["splits"], counts["families"], counts["programs"], ["already complete"], True
-            )
+            return _report(out, counts, ["already complete"], reused=True)
         hint = "name another --out, or remove the folder"
         raise InputError("the folder holds the result of other settings", file=out, hint=hint)
     if not (out / ".work").is_dir() and any(out.iterdir()):
@@ -220,7 +223,7 @@ def _clear_others(out: Path, folder: Path) -> None:
     """Removes half-done work of other settings, and what a kill left half-written."""
     others = [path for path in folder.parent.glob("*") if path != folder]
     if others:  # then what lies beside `.work` is theirs, too; it goes first, so that a kill in between changes nothing
-        for name in ("samples", "packs", "images", "vocab", "templates", "rejects", "balance"):
+        for name in ("samples", "entailed", "packs", "images", "vocab", "templates", "rejects", "balance"):
             shutil.rmtree(out / name, ignore_errors=True)
     for other in others:
         shutil.rmtree(other)
@@ -300,6 +303,7 @@ def _write(shard: tuple[int, list[int]]) -> int:
     context, out = job.context, job.folder.parent.parent
     columns = block_columns(context, job.folder, block)
     files, families, rows, programs = {}, Counter[str](), {}, 0
+    follow: dict[str, Any] = {"rows": {}, "refused": {}}
     for number, name in enumerate(SAMPLE_SPLITS):
         source = SPLIT_NAMES.index("test") if name == PARAPHRASE else number
         chosen = np.flatnonzero(columns["split"] == source)
@@ -313,9 +317,16 @@ def _write(shard: tuple[int, list[int]]) -> int:
             programs += len(chosen)
             for t, count in zip(context.pack.templates, counts.tolist(), strict=True):
                 families[t.family] += count
+        if name in context.spec.entail:
+            path = part_path(out, f"entailed/{name}", block)
+            follow["rows"][name], follow["refused"][name] = write_entailed(
+                context, path, columns, chosen, starts[number]
+            )
+            if follow["rows"][name]:
+                files[path.relative_to(out).as_posix()] = describe_file(path)
     write_json(
         job.folder / f"done-{block:05d}.json",
-        {"files": files, "families": families, "rows": rows, "programs": programs},
+        {"files": files, "families": families, "rows": rows, "programs": programs, "follow": follow},
     )
     return sum(rows.values())
 
@@ -338,17 +349,21 @@ def _finish(job: Job, catalog: Catalog, out: Path, paths: list[Path], identity: 
     )
     write_table(part_path(out, "vocab", 0), s.vocab.table())
     write_table(part_path(out, "templates", 0), _template_table(context.pack))
+    for template, why in ((t, w) for d in done for f in d["follow"]["refused"].values() for t, w in f.items()):
+        solved.refused[template].update(why)
     write_table(part_path(out, "rejects", 0), _reject_table(context, solved))
     write_table(part_path(out, "balance", 0), balance_table(context, solved))
-    families, rows = Counter[str](), Counter[str]()
+    families, rows, entailed = Counter[str](), Counter[str](), Counter[str]()
     for d in done:
         families.update(d["families"])
         rows.update(d["rows"])
+        entailed.update(d["follow"]["rows"])
     counts = {
         "splits": {n: rows[n] for n in SAMPLE_SPLITS},
         "families": dict(sorted(families.items())),
         "programs": sum(d["programs"] for d in done),
         "images": len(s.image_ids),
+        "entailed": {n: entailed[n] for n in SPLIT_NAMES if n in context.spec.entail},
     }
     about: dict[str, Any] = {
         "noun": context.noun,
@@ -363,7 +378,13 @@ def _finish(job: Job, catalog: Catalog, out: Path, paths: list[Path], identity: 
     manifest.inputs = {"catalog": catalog.manifest.content_hash()}
     write_manifest(out, manifest, known)
     shutil.rmtree(out / ".work")  # last: a folder without manifest and `.work` is none of ours
-    return RunReport(str(out), counts["splits"], counts["families"], counts["programs"], _notes(context, solved))
+    return _report(out, counts, _notes(context, solved))
+
+
+def _report(out: Path, counts: dict[str, Any], notes: list[str], reused: bool = False) -> RunReport:
+    """The report of what a manifest counts."""
+    samples, families, programs, entailed = (counts[n] for n in ("splits", "families", "programs", "entailed"))
+    return RunReport(str(out), samples, families, programs, notes, reused, entailed)
 
 
 def _template_table(pack: Pack) -> pa.Table:
@@ -373,7 +394,7 @@ def _template_table(pack: Pack) -> pa.Table:
             "id": t.id,
             "family": t.family,
             "program": t.program.text(),
-            "slots": stored_slots(t),
+            "slots": [slot.name for slot in t.stored_slots],
             "texts": [q.text for q in t.paraphrases],
         }
         for n, t in enumerate(pack.templates)

@@ -18,8 +18,10 @@ from fashionkit.datagen.balance import Cells, drop_empty, equal_sides, family_ta
 from fashionkit.datagen.context import Context, links, phrasings
 from fashionkit.datagen.count import Counted
 from fashionkit.datagen.counter import mix
-from fashionkit.datagen.judge import Moments
+from fashionkit.datagen.judge import SPLIT_NAMES, Moments
 from fashionkit.datagen.packs import Template
+from fashionkit.datagen.propose import option_slots
+from fashionkit.datagen.vocab import NO, YES
 
 Array = npt.NDArray[Any]
 TOGETHER = {"binary": 2, "choice": 2, "tempered": 1, "tied": 1}
@@ -54,25 +56,35 @@ def solve(context: Context, counted: list[Counted]) -> Solved:
     for follower, leader in tied.items():
         _tie(context, counted, follower, leader)
     dropped = _needs(context, counted)
-    available, targets = _fit_families(context, counted, tied)
+    whole = [(c.cells.code, c.cells.count, c.cells.keep.copy()) for c in counted]
+    available = _family_totals(context, counted)
+    while True:  # each time around leaves something out, or is the last
+        _fit_families(context, counted, whole, tied)
+        lost = _leave_unlearnable(context, counted, whole)
+        if not lost:
+            break
+        for template, many in lost.items():
+            refused[template]["an answer that train does not have"] += many
+    targets = _family_totals(context, counted)
     for c in counted:
         drop_empty(c.cells)
     return Solved([c.cells for c in counted], [c.moments for c in counted], dropped, refused, available, targets)
 
 
 def _fit_families(
-    context: Context, counted: list[Counted], tied: dict[int, int]
-) -> tuple[dict[str, int], dict[str, int]]:
+    context: Context, counted: list[Counted], whole: list[tuple[Array, Array, Array]], tied: dict[int, int]
+) -> None:
     """Scales every unit so that families keep to their shares of what is really made.
 
     Tied templates follow their leaders down, which may leave a family with less than its share; the shares of the
     others are then worked out again from what that family has, until they fit and nothing more can be shared out.
     """
     spec = context.spec
-    whole = [(c.cells.code, c.cells.count, c.cells.keep) for c in counted]
+    for c, (code, count, keep) in zip(counted, whole, strict=True):
+        c.cells.code, c.cells.count, c.cells.keep = code, count, keep
     available = first = _family_totals(context, counted)
     slack = 8 * spec.phrasings  # what rounding may leave over
-    asked, made = spec.samples, first
+    asked = spec.samples
     for _ in range(20):
         targets = family_targets(available, spec.families, asked, spec.balance.family_cap)
         _scale_all(context, counted, whole, tied, {f: targets.get(f, 0) / n for f, n in first.items()})
@@ -88,7 +100,6 @@ def _fit_families(
             available = {f: made.get(f, 0) if f in short else n for f, n in available.items()}
         else:
             break
-    return first, made
 
 
 def _scale_all(
@@ -107,6 +118,42 @@ def _scale_all(
             carry[t.family] = scale(c.cells, factors[t.family], TOGETHER[t.balance], carry.get(t.family, 0.5))
     for follower, leader in tied.items():
         _tie(context, counted, follower, leader)
+
+
+def _leave_unlearnable(
+    context: Context, counted: list[Counted], whole: list[tuple[Array, Array, Array]]
+) -> Counter[str]:
+    """Leaves out of the other splits, in `whole`, what train never answers; returns how much that is by template."""
+    answers = [_answers(context, number, c.cells) for number, c in enumerate(counted)]
+    learned = np.zeros(len(context.scenes.vocab), bool)
+    for c, ids in zip(counted, answers, strict=True):
+        learned[ids[(c.cells.keep > 0) & (c.cells.cell % len(SPLIT_NAMES) == 0)]] = True
+    lost = Counter[str]()
+    for number, (c, ids) in enumerate(zip(counted, answers, strict=True)):
+        t = context.template(context.units[number])
+        out = (c.cells.keep > 0) & ~learned[ids]
+        if t.balance == "choice":  # the two sides of a pair stay alike
+            out = np.isin(c.cells.cell, c.cells.cell[out])
+        if out.any():
+            code, _, keep = whole[number]
+            gone = np.isin(code, c.cells.code[out])
+            lost[t.id] += int(keep[gone].sum())
+            keep[gone] = 0
+    return +lost
+
+
+def _answers(context: Context, number: int, cells: Cells) -> Array:
+    """(codes,) vocabulary ids that each code of a unit answers."""
+    unit = context.units[number]
+    layout, t = context.judge.layout(unit), context.template(unit)
+    side = cells.code % cells.sides
+    if t.balance != "choice":
+        return np.array([NO, YES])[side] if cells.sides == 2 and not layout.side_base else side + layout.side_base
+    ids, rest = {}, cells.cell // len(SPLIT_NAMES)
+    for name, base, count in reversed(layout.slots):
+        ids[name], rest = rest % count + base, rest // count
+    low, high = (ids[name] for name in option_slots(t))
+    return np.where(side == 1, low, high)
 
 
 def _family_totals(context: Context, counted: list[Counted]) -> dict[str, int]:

@@ -21,7 +21,6 @@ from fashionkit.datagen.count import (
     read_count,
     read_selection,
     select_unit,
-    stored_slots,
 )
 from fashionkit.datagen.packs import Template, load_packs
 from fashionkit.datagen.propose import Candidates, option_slots
@@ -109,20 +108,27 @@ def test_selecting_keeps_what_was_asked_for_in_each_cell(context: Context, tmp_p
             c = context.proposer.propose(unit, lo, hi)
             judged = context.judge.judge(unit, c)
             code = context.judge.codes(unit, context.judge.layout(unit), c, judged)
-            slots = [c.batch.slots[name].tolist() for name in stored_slots(t)]
+            slots = [c.batch.slots[name].tolist() for name in names(t)]
             for cell, image, answer, *ids in zip(
                 code, c.batch.image.tolist(), judged.answer.tolist(), *slots, strict=True
             ):
                 row = (image, *ids, answer)
-                turned = (image, *ids[:-2], *ids[:-3:-1], answer) if t.balance == "choice" else row
+                turned = (
+                    (image, *ids[:-2], *ids[:-3:-1], answer) if t.balance == "choice" or t.anchor == "pair" else row
+                )
                 valid[int(cell)] += bool(answer) and (row in kept or turned in kept)
         assert sum(cells.keep) == len(kept) and kept
         assert valid == Counter({c: n for c, n in zip(cells.code.tolist(), cells.keep.tolist(), strict=True) if n})
 
 
+def names(t: Template) -> list[str]:
+    """Names of the slots that a sample stores."""
+    return [slot.name for slot in t.stored_slots]
+
+
 def columns_of(t: Template) -> list[str]:
     """Columns that tell samples of a template apart."""
-    return ["image", *(f"slot{i}" for i in range(len(stored_slots(t)))), "answer"]
+    return ["image", *(f"slot{i}" for i in range(len(t.stored_slots))), "answer"]
 
 
 def test_the_right_option_stands_first_in_every_second_sample(context: Context, tmp_path: Path) -> None:
@@ -133,7 +139,7 @@ def test_the_right_option_stands_first_in_every_second_sample(context: Context, 
         equal_sides(cells)
         select_unit(context, number, tmp_path, cells)
         t = context.template(context.units[number])
-        one, two = (f"slot{stored_slots(t).index(name)}" for name in option_slots(t))
+        one, two = (f"slot{names(t).index(name)}" for name in option_slots(t))
         rows = [r for b in range(len(context.blocks)) if (r := read_selection(tmp_path, number, b))]
         for split in {int(s) for r in rows for s in r["split"]}:
             first = np.concatenate([(r[one] == r["answer"])[r["split"] == split] for r in rows])

@@ -15,7 +15,7 @@ from fashionkit.catalog.ontology import Ontology
 from fashionkit.datagen.grammar import PLACES, Grammar, article
 from fashionkit.datagen.packs import Place, Template, load_packs
 from fashionkit.datagen.render import Renderer
-from fashionkit.datagen.samples import SLOTS, stored_slots
+from fashionkit.datagen.samples import SLOTS
 from fashionkit.datagen.vocab import LOOK, Vocab
 
 ONTOLOGY = """
@@ -376,7 +376,7 @@ def test_every_template_reads_as_a_sentence(template: Template) -> None:
     vocab, onto = grammar.vocab, grammar.vocab.ontology
     rng = np.random.default_rng(5)
     pack = load_packs([recipes.find("datagen/packs", "core")])
-    names = [stored_slots(t) for t in pack.templates]
+    names = [[x.name for x in t.stored_slots] for t in pack.templates]
     renderer, at = Renderer(pack, grammar, names), pack.index(template.id)
     scope = "image" if template.anchor == "image" else "item"
     attributes = [a.key for a in onto.attributes.values() if a.visible and a.scope == scope]
