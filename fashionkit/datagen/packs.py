@@ -25,6 +25,7 @@ from typing import Any
 
 from fashionkit.datagen.expression import Call, ProgramError, parse
 from fashionkit.datagen.grammar import PLACES
+from fashionkit.datagen.rules import ANSWERS, Entailment, answer_kind, conditions, misfit, sources
 from fashionkit.tables import InputError
 from fashionkit.tables.yamls import load_yaml
 
@@ -69,15 +70,6 @@ class Paraphrase:
     text: str
     parts: tuple[str | Place, ...]
     held_out: bool = False
-
-
-@dataclass(frozen=True)
-class Entailment:
-    """A question that follows: template, slot → slot of this one or `answer`, and its answer."""
-
-    template: str
-    slots: dict[str, str]
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -130,6 +122,12 @@ class Template:
         """Slots that hold an attribute."""
         return tuple(s for s in self.slots if s.kind == "attribute")
 
+    @property
+    def stored_slots(self) -> tuple[SlotSpec, ...]:
+        """Slots whose ids a sample holds, in order: all but attributes that the value of another slot implies."""
+        implied = {s.of for s in self.slots if s.kind == "value"}
+        return tuple(s for s in self.slots if s.name not in implied)
+
 
 @dataclass
 class Pack:
@@ -171,15 +169,9 @@ def _check_references(pack: Pack, path: Path) -> None:
                     "names a template that is not there", file=path, row=t.line, column=t.id, found=other, allowed=ids
                 )
         for e in t.entails:
-            wanted = {s.name for s in pack.by_id(e.template).slots if s.kind != "attribute"}
-            if not wanted <= set(e.slots):
-                raise InputError(
-                    f"the entailed question {e.template} has an unbound slot",
-                    file=path,
-                    row=t.line,
-                    column=t.id,
-                    found=sorted(wanted - set(e.slots)),
-                )
+            problem, found = misfit(t, e, pack.by_id(e.template))
+            if problem:
+                raise InputError(problem, file=path, row=t.line, column=t.id, found=found)
 
 
 class _Reader:
@@ -263,12 +255,13 @@ class _Reader:
         slots = self._slots(raw.get("slots", {}), (*at, "slots"))
         kinds = {s.name: s.kind for s in slots}
         family = self._word(raw, "family", at, FAMILIES)
+        program = self._program(raw, kinds, at)
         template = Template(
             id=self._word(raw, "id", at, None),
             family=family,
             anchor=self._word(raw, "anchor", at, ("item", "pair", "image"), "item"),
             slots=slots,
-            program=self._program(raw, kinds, at),
+            program=program,
             paraphrases=self._paraphrases(raw.get("text"), kinds, (*at, "text")),
             balance=self._word(raw, "balance", at, BALANCES),
             cell=self._words(raw, "cell", at, []),
@@ -280,7 +273,7 @@ class _Reader:
             share=self._number(raw, "share", at, 0.25, 0.0, 1.0),
             min_items=int(self._number(raw, "min_items", at, 1, 0, 32)),
             leak=self._flag(raw, "leak", at, True),
-            entails=self._entails(raw.get("entails", []), kinds, (*at, "entails")),
+            entails=self._entails(raw.get("entails", []), program, kinds, (*at, "entails")),
             line=self.lines.of(*at),
         )
         self._consistent(template, at)
@@ -360,30 +353,36 @@ class _Reader:
             raise self.fail(f"{{{function}}} takes {' '.join(PLACES[function])}", *at, found=inside)
         return Place(function, tuple(slots))
 
-    def _entails(self, raw: Any, kinds: dict[str, str], at: tuple[str | int, ...]) -> tuple[Entailment, ...]:
-        found = []
-        for number, entry in enumerate(raw if isinstance(raw, list) else [raw]):
-            self._keys(entry, {"template", "slots", "answer"}, *at, number)
-            slots = entry.get("slots", {})
-            self._keys(slots, set(slots) if isinstance(slots, dict) else set(), *at, number, "slots")
-            for key, source in slots.items():
-                if not isinstance(source, str) or source not in {"answer", *kinds}:
-                    raise self.fail(
-                        "an entailment takes a slot or `answer`",
-                        *at,
-                        number,
-                        "slots",
-                        key,
-                        found=source,
-                        allowed=[*kinds, "answer"],
-                    )
-            answer = self._word(entry, "answer", (*at, number), None)
-            if answer not in ("yes", "no", "answer", "opposite", *kinds):
-                raise self.fail(
-                    "an entailed answer is yes, no, opposite, `answer` or a slot", *at, number, "answer", found=answer
-                )
-            found.append(Entailment(self._word(entry, "template", (*at, number), None), slots, answer))
-        return tuple(found)
+    def _entails(
+        self, raw: Any, program: Call, kinds: dict[str, str], at: tuple[str | int, ...]
+    ) -> tuple[Entailment, ...]:
+        entries = raw if isinstance(raw, list) else [raw]
+        return tuple(self._entailment(e, program, kinds, (*at, number)) for number, e in enumerate(entries))
+
+    def _entailment(self, raw: Any, program: Call, kinds: dict[str, str], at: tuple[str | int, ...]) -> Entailment:
+        self._keys(raw, {"template", "slots", "answer", "when", "unless"}, *at)
+        slots, known = raw.get("slots", {}), sources(program, kinds)
+        self._keys(slots, set(slots) if isinstance(slots, dict) else set(), *at, "slots")
+        for key, source in slots.items():
+            if not isinstance(source, str) or source not in known:
+                problem = "an entailment takes a slot or `answer`, `other`, `member`, `root` where there is one"
+                raise self.fail(problem, *at, "slots", key, found=source, allowed=known)
+        answer = self._word(raw, "answer", at, None)
+        allowed = [a for a in ANSWERS if a != "opposite" or answer_kind(program, kinds) == "bool"]
+        if answer not in (*allowed, *kinds):
+            problem = "an entailed answer is yes, no, `answer`, a slot, or of yes and no the `opposite`"
+            raise self.fail(problem, *at, "answer", found=answer, allowed=[*allowed, *kinds])
+        when, unless = (self._condition(raw.get(key), program, (*at, key)) for key in ("when", "unless"))
+        return Entailment(self._word(raw, "template", at, None), slots, answer, when, unless)
+
+    def _condition(self, raw: Any, program: Call, at: tuple[str | int, ...]) -> str | None:
+        """An answer on which it depends whether a question follows."""
+        words = conditions(program)
+        if raw is None:
+            return None
+        if isinstance(raw, bool) or str(raw) not in words:
+            raise self.fail("no answer that this question can have", *at, found=raw, allowed=words)
+        return str(raw)
 
     def _consistent(self, t: Template, at: tuple[str | int, ...]) -> None:
         names = [s.name for s in t.slots]

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from fashionkit import recipes
 from fashionkit.datagen.audit.options import LIMITS, AuditOptions
 from fashionkit.datagen.balance import BalanceOptions
-from fashionkit.datagen.judge import DifficultyOptions
+from fashionkit.datagen.judge import SPLIT_NAMES, DifficultyOptions
 from fashionkit.datagen.negatives import NegativeOptions
 from fashionkit.datagen.packs import FAMILIES
 from fashionkit.engine import ENGINES
@@ -32,6 +32,7 @@ class RunSpec:
         engine: What runs the shards, `local` processes or `ray`. ray_address: See `engine_session`.
         families: Family → weight of its share; 0 leaves it out. Families not named weigh 1.
         drop: Template ids to leave out.
+        entail: Splits for whose samples it is stored what follows from them.
         negatives, difficulty, balance: See their classes.
         audit: Thresholds of the bias gate.
     """
@@ -49,6 +50,7 @@ class RunSpec:
     ray_address: str = ""
     families: dict[str, float] = field(default_factory=dict)
     drop: list[str] = field(default_factory=list)
+    entail: list[str] = field(default_factory=lambda: [name for name in SPLIT_NAMES if name != "train"])
     negatives: NegativeOptions = field(default_factory=NegativeOptions)
     difficulty: DifficultyOptions = field(default_factory=DifficultyOptions)
     balance: BalanceOptions = field(default_factory=BalanceOptions)
@@ -136,6 +138,11 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
     if spec.ray_address and spec.engine != "ray":
         row, hint = lines.of("ray_address"), "set `engine: ray`, or give --engine ray"
         raise InputError("only the engine `ray` has an address", file=path, row=row, column="ray_address", hint=hint)
+    for number, split in enumerate(spec.entail):
+        if split not in SPLIT_NAMES or split in spec.entail[:number]:
+            problem = "no such split" if split not in SPLIT_NAMES else "a split stands twice"
+            row = lines.of("entail", number)
+            raise InputError(problem, file=path, row=row, column="entail", found=split, allowed=SPLIT_NAMES)
     for family, weight in spec.families.items():
         if family not in FAMILIES:
             raise InputError(

@@ -4,6 +4,7 @@ store = VQAStore("questions")
 store[0]                                          # one sample as a dict, rendered
 for batch in store.iter("train", family="C2"):    # pyarrow tables of id columns
 for batch in store.iter("test", rendered=True):   # with `question`, `answer_text`, `image_id`, `family`
+for batch in store.entailed("test"):              # what follows from the samples of a split, joined by `source`
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from fashionkit.datagen.render import Renderer
 from fashionkit.datagen.samples import SAMPLE_SPLITS, SLOTS, sample_files
 from fashionkit.datagen.scene import root_of
 from fashionkit.datagen.vocab import Vocab
-from fashionkit.tables import InputError, read_manifest, read_table
+from fashionkit.tables import InputError, read_manifest, read_table, table_parts
 
 ABSENT = "absent"  # the not-present questions of the test split, as a split of their own
 
@@ -114,6 +115,28 @@ class VQAStore:
                     table = table.filter(pc.is_in(table["template"], wanted))
                 if table.num_rows:
                     yield self.render(table) if rendered else table
+
+    def entailed(self, split: str = "test", rendered: bool = False, batch_size: int = 65_536) -> Iterator[pa.Table]:
+        """Tables of at most `batch_size` questions that follow from samples of a split, in the order of these.
+
+        They are asked like any other question; `fashionkit.metrics.consistency` compares their answers with those of
+        the samples named in `source`.
+
+        Args:
+            split: One of the run's `entail`. rendered: Adds text columns. batch_size: Most rows of a table.
+
+        Raises:
+            InputError: The set holds no such questions of this split.
+        """
+        made = self.manifest.params.get("entail") or []
+        if split not in made:
+            hint = "name the split under `entail` in the run's spec"
+            problem = "no entailed questions were made for this split"
+            raise InputError(problem, file=self.path, found=split, allowed=made, hint=hint)
+        for path in table_parts(self.path, f"entailed/{split}"):
+            for batch in pq.ParquetFile(path).iter_batches(batch_size):
+                table = pa.Table.from_batches([batch])
+                yield self.render(table) if rendered else table
 
     def catalog(self, path: str | Path) -> Catalog:
         """The catalogue at `path`, for its pictures.
