@@ -26,6 +26,7 @@ engine: ray
 ray_address: auto
 families: {C2: 2, B5: 0.5, C8: 0}
 drop: [C4.value]
+entail: [test]
 negatives:
   temperature: 0.2
   gamma: 1
@@ -111,6 +112,10 @@ def test_only_what_decides_the_content_belongs_to_its_identity(tmp_path: Path) -
         ("seed: 0\nbalance: {ratio: 0.5}\n", 2, "must be from 1"),
         ("seed: 0\nbalance: {temper: 2}\n", 2, "must be from 0 to 1"),
         ("seed: 0\ndifficulty: {clip: 0.5}\n", 2, "must be from 1"),
+        ("seed: 0\nentail:\n- test\n- tests\n", 4, "no such split"),
+        ("seed: 0\nentail: [val, paraphrase]\n", 2, "no such split"),
+        ("seed: 0\nentail: [val, val]\n", 2, "stands twice"),
+        ("seed: 0\nentail: test\n", 2, "is needed"),
         ("seed: 0\nfamilies: {C9: 1}\n", 2, "no such family"),
         ("seed: 0\nfamilies:\n  C1: 1\n  C2: -1\n", 4, "0 or more"),
         ("seed: 0\nfamilies: {C1: much}\n", 2, "is needed"),
