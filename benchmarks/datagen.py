@@ -228,12 +228,12 @@ def _write_random(shard: tuple[str, dict[str, tuple[float, float]], int, int]) -
     return os.getpid(), rows, time.perf_counter() - start, time.process_time() - cpu
 
 
-def plain_writer(folder: Path, scratch: Path, workers: int) -> Figures:
+def plain_writer(folder: Path, scratch: Path, workers: int, repeats: int = REPEATS) -> Figures:
     """Rows/s of writing random ids into files of the same number, size, schema and settings; drawing is not timed."""
     ranges = observed(folder)
     rows = [pq.read_metadata(path).num_rows for split in SAMPLE_SPLITS for path in sample_files(folder, split)]
     rates, cpu, written = [], [], 0
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         shards = [(str(scratch / f"{n}.parquet"), ranges, count, n) for n, count in enumerate(rows)]
         busy: dict[int, float] = {}
         spent = 0.0

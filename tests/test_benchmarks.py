@@ -57,6 +57,20 @@ def test_benchmark_runs_and_gives_every_figure(root: Path, tmp_path: Path) -> No
         assert words in found.stdout
 
 
+def test_benchmark_of_full_scale_runs_the_command(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    words = ["--images", "60", "--spec", str(tmp_path / "spec.yaml"), "--samples", "900", "--json", str(tmp_path / "f")]
+    found = subprocess.run(
+        [sys.executable, str(root / "benchmarks/scale.py"), *words], capture_output=True, text=True, cwd=root
+    )
+    assert found.returncode == 0, found.stderr
+    figures = json.loads((tmp_path / "f").read_text())
+    made = figures["run"]
+    assert 500 < made["samples"] <= 1100 and made["images"] == 60 and figures["plain_writer"]["rows"] == made["samples"]
+    assert made["peak_mib"] > 20 and made["mib_on_disk"] > 0 and figures["ratio"] > 0
+    assert "wall time" in found.stdout and "peak memory" in found.stdout
+
+
 def test_plain_generator_asks_sound_and_balanced_questions(reference: ModuleType, tmp_path: Path) -> None:
     draw_catalog(tmp_path / "drawn", DrawOptions(80, pictures=False, workers=1))
     plain = reference.Reference(*reference.read_scenes(tmp_path / "drawn"), seed=3)
