@@ -74,7 +74,7 @@ class Lowest:
     def limits(self, most: int) -> Array:
         """(families,) the random number above which a sample cannot be among the lowest any more."""
         limit = np.full(len(FAMILIES), np.iinfo(np.uint64).max, np.uint64)
-        for number in range(len(FAMILIES)):
+        for number in range(len(FAMILIES) if most else 0):
             mine = self.random[self.family == number]
             if len(mine) >= most:
                 limit[number] = mine.max()
