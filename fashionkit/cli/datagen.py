@@ -154,6 +154,39 @@ def audit(args: AuditArgs) -> int:
 
 
 @dataclass
+class ReportArgs(JsonArg):
+    """Arguments of `fashionkit datagen report`."""
+
+    path: str = arg("question set")
+    html: str | None = arg("write the page to this file", default=None)
+    catalog: str | None = arg("catalogue with the pictures; without it the page has none", default=None)
+    samples: int = arg("samples with pictures and regions", default=60)
+    sheet: int = arg("samples on the sheet that is checked by hand", default=200)
+    verdicts: str | None = arg("the sheet's export, CSV or JSON: says how many questions are wrong", default=None)
+    seed: int = arg("another seed chooses other samples, for the sheet, too", default=0)
+    workers: int = arg("processes; the result is the same for any number", default=2)
+
+
+def report(args: ReportArgs) -> None:
+    """Reports what a question set holds; with --html as one page that needs no server and no network.
+
+    The page shows families, answers, difficulty, what was refused, the verdicts of `datagen audit`, samples with their
+    pictures and the regions they speak of, and a sheet to be checked by hand in the browser. Give the file that the
+    sheet exports to --verdicts, with the same --seed and --sheet: the share of wrong questions is bounded.
+
+    Example:
+        fashionkit datagen report out/questions --catalog out/drawn --html report.html
+    """
+    from fashionkit.datagen.report import gather
+    from fashionkit.datagen.report_page import make_report
+
+    found = gather(args.path, args.samples, args.sheet, args.seed, args.workers)
+    lines, figures = make_report(found, args.html, args.catalog, args.verdicts)
+    print("\n".join(lines))
+    write_json(args.json, figures)
+
+
+@dataclass
 class PacksArgs:
     """Arguments of `fashionkit datagen packs`."""
 
@@ -180,5 +213,6 @@ VERBS = {
     "datagen show": show,
     "datagen export": export,
     "datagen audit": audit,
+    "datagen report": report,
     "datagen packs": packs,
 }
