@@ -3,7 +3,7 @@
     python benchmarks/scale.py [--images N] [--spec NAME] [--samples N] [--workers W] [--catalog FOLDER] [--json FILE]
 
     catalog draw --tables-only ─► fashionkit datagen run scale ─► seconds, MiB, bytes
-                                                   └─► random ids, same files, schema, codec, processes ─► pyarrow's rate
+                                      └─► random ids, same files and settings ─► pyarrow's rate
 
 The command runs as a user runs it, in a process of its own. Memory is the sum of the proportional set sizes of the
 command and its workers (a page shared by three counts a third for each), read four times a second. Everything lies in a
