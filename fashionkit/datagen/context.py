@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fashionkit.datagen.feedback import Feedback
 from fashionkit.datagen.judge import Judge, Judged
 from fashionkit.datagen.negatives import category_drawer, value_drawer
 from fashionkit.datagen.packs import Pack, Template
@@ -37,14 +38,15 @@ class Context:
         dropped = set(spec.drop) | {t.id for t in pack.templates if spec.families.get(t.family, 1.0) == 0}
         self.units = [u for u in unit_list(scenes, pack) if pack.templates[u.template].id not in dropped]
         self.blocks = _blocks(scenes, spec.shard_images)
-        drawers = {name: value_drawer(scenes, name, spec.negatives) for name in (*scenes.attributes, *scenes.labels)}
-        drawers["category"] = category_drawer(scenes, spec.negatives, groups=False)
-        drawers["group"] = category_drawer(scenes, spec.negatives, groups=True)
+        feedback, names = Feedback(spec.feedback) if spec.feedback else None, (*scenes.attributes, *scenes.labels)
+        drawers = {name: value_drawer(scenes, name, spec.negatives, feedback) for name in names}
+        drawers["category"] = category_drawer(scenes, spec.negatives, False, feedback)
+        drawers["group"] = category_drawer(scenes, spec.negatives, True, feedback)
         product = scenes.facts.scene == "product"
         self.noun = scenes.facts.noun if product else scenes.ontology.categories[scenes.vocab.key[scenes.root]].name
         self.look = scenes.facts.noun if product else "outfit"
         self.proposer = Proposer(scenes, pack, drawers, spec.seed, spec.negatives.draws)
-        self.judge = Judge(scenes, pack, drawers, spec.difficulty, self.noun, self.look)
+        self.judge = Judge(scenes, pack, drawers, spec.difficulty, self.noun, self.look, feedback)
         self.quotas: list[Array] | None = None
 
     def within_budget(self, number: int, c: Candidates, judged: Judged) -> None:

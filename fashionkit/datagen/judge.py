@@ -2,8 +2,9 @@
 
     Candidates ─► program ─► answer ─► refused? (unsettled, degenerate, leak, held out) ─► cell, side, difficulty
 
-Difficulty is d = w1 z(surprisal) + w2 z(confusability) + w3 z(smallness); a sample is preferred with weight
-clip(exp(beta d), 1/c, c). Preference never touches balance: it only decides which samples of a cell are kept.
+Difficulty is d = w1 z(surprisal) + w2 z(confusability) + w3 z(smallness) + w4 z(predicted loss); a sample is preferred
+with weight clip(exp(beta d), 1/c, c). Preference never touches balance: it only decides which samples of a cell are
+kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fashionkit.catalog.ontology import fold
+from fashionkit.datagen.feedback import Feedback
 from fashionkit.datagen.grammar import Grammar
 from fashionkit.datagen.negatives import Drawer
 from fashionkit.datagen.packs import Pack, Template
@@ -35,11 +37,16 @@ LIMIT = 4.0
 
 @dataclass(frozen=True)
 class DifficultyOptions:
-    """How much each part of difficulty counts, and how strongly hard samples are preferred (beta, clip)."""
+    """How much each part of difficulty counts, and how strongly hard samples are preferred (beta, clip).
+
+    Attributes:
+        loss: Weight of the loss that the feedback of a model predicts.
+    """
 
     surprisal: float = 1.0
     confusability: float = 1.0
     smallness: float = 0.5
+    loss: float = 0.0
     beta: float = 0.7
     clip: float = 4.0
 
@@ -108,10 +115,18 @@ class Judge:
 
     Args:
         scenes, pack, drawers: As for `Proposer`. noun, look: What the root and the picture are called.
+        feedback: What a model found hard; needed where the options give its losses a weight.
     """
 
     def __init__(
-        self, scenes: Scenes, pack: Pack, drawers: dict[str, Drawer], options: DifficultyOptions, noun: str, look: str
+        self,
+        scenes: Scenes,
+        pack: Pack,
+        drawers: dict[str, Drawer],
+        options: DifficultyOptions,
+        noun: str,
+        look: str,
+        feedback: Feedback | None = None,
     ):
         self.s, self.pack, self.drawers, self.options = scenes, pack, drawers, options
         self.grammar = Grammar(scenes.vocab, scenes.root, noun, look)
@@ -120,6 +135,7 @@ class Judge:
         self.misnames = misname_table(scenes)
         self.literal_leak = {n: self._literals(t) for n, t in enumerate(pack.templates)}
         d = np.arange(-int(LIMIT * STEPS), int(LIMIT * STEPS) + 1) / STEPS
+        self.predicted = feedback.scores(scenes) if feedback is not None and options.loss else None
         self.weight = np.clip(np.exp(options.beta * d), 1 / options.clip, options.clip)
 
     def judge(self, unit: Unit, c: Candidates, with_difficulty: bool = True) -> Judged:
@@ -222,7 +238,7 @@ class Judge:
             local = ids.astype(np.int64) - drawer.base
             own = self._own(t, unit, slot.of, at, drawer)
             share = drawer.prior.reshape(-1).take(context * drawer.n + local)
-            near = drawer.similar.reshape(-1).take(local * drawer.n + own)
+            near = drawer.similar.reshape(-1).take(own * drawer.n + local)
             near = np.where(c.drawn[slot.name], near, drawer.hardest.take(local))
             if t.balance == "binary" or t.family == "B5":
                 p *= np.where(yes, share, 1 - share)
@@ -321,6 +337,9 @@ class Judge:
         z = z + o.confusability * (judged.confusable - moments.mean[1]) / moments.deviation[1]
         if self.pack.templates[unit.template].anchor != "image":
             z = z + o.smallness * self.s.small[row]
+        if self.predicted is not None:
+            of_image, of_item = self.predicted
+            z = z + o.loss * (of_image if self.pack.templates[unit.template].anchor == "image" else of_item)[row]
         return np.clip(np.rint(z * STEPS), -LIMIT * STEPS, LIMIT * STEPS).astype(np.int16)
 
     def race(self, bits: Array, steps: Array) -> Array:

@@ -3,8 +3,9 @@
     P(v | a, category)  ∝  (1 - eps) · exp(k(v, a) / T) · p(v | category)^gamma  +  eps · uniform
 
 over values v that are known not to hold together with a. k is a similarity in 0..1: distance in CIE Lab where both
-values are colours, else words and line of descent; p is counted on the train split, smoothed towards the attribute's
-overall shares. The form is ours (the FashionVQA abstract only says that difficulty is considered).
+values are colours, else words and line of descent; a model's feedback mixes in how often it takes a for v. p is counted
+on the train split, smoothed towards the attribute's overall shares. The form is ours (the FashionVQA abstract only says
+that difficulty is considered).
 
 Each (category, value) row is stored as `GUIDE` equal slots (inverse distribution), so a draw is one look-up, and draws
 of one item are spread evenly over the row, which makes them mostly distinct.
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fashionkit.catalog.ontology import Ontology, Value, fold
+from fashionkit.datagen.feedback import Feedback
 from fashionkit.datagen.scene import S_PRESENT, Scenes
 from fashionkit.datagen.vocab import LOOK, NONE
 
@@ -37,12 +39,14 @@ class NegativeOptions:
         gamma: Exponent of the prior.
         uniform: eps, the share drawn evenly.
         draws: Values drawn for each item and attribute.
+        alpha: Share of the similarity in k; the rest is the confusion of the feedback.
     """
 
     temperature: float = 0.1
     gamma: float = 0.5
     uniform: float = 0.15
     draws: int = 4
+    alpha: float = 1.0
 
 
 @dataclass
@@ -52,7 +56,8 @@ class Drawer:
     Attributes:
         base, n: The ids it covers: base .. base + n - 1.
         prior: (rows of `context`, n) float32 p(value | context), smoothed, on train.
-        similar: (n, n) float32 in 0..1. hardest: (n,) similarity of the most similar value that excludes it.
+        similar: (n, n) float32 k in 0..1 of what is true (row) and what is not.
+        hardest: (n,) similarity of the most similar value that excludes it.
         codes: Sorted context << 16 | own id; guide: (codes, GUIDE) ids to draw, 0 where nothing can be drawn.
     """
 
@@ -137,13 +142,15 @@ def category_similarities(onto: Ontology) -> Array:
     return result.astype(np.float32)
 
 
-def value_drawer(s: Scenes, name: str, options: NegativeOptions) -> Drawer:
+def value_drawer(s: Scenes, name: str, options: NegativeOptions, feedback: Feedback | None = None) -> Drawer:
     """The drawer of an item attribute or image label."""
     attribute = s.ontology.attributes[name]
     keys = list(attribute.values)
     base = s.vocab.value[name, keys[0]]
     values = list(attribute.values.values())
     similar = np.array([[value_similarity(a, b) for b in values] for a in values], np.float32)
+    if feedback is not None and options.alpha < 1:
+        similar = feedback.confusable(s.vocab, base, similar, options.alpha)
     if attribute.scope == "image":
         own = s.label[:, s.labels.index(name)]
         rows = np.flatnonzero(own != NONE)
@@ -157,12 +164,14 @@ def value_drawer(s: Scenes, name: str, options: NegativeOptions) -> Drawer:
     return _drawer(s, base, similar, context, own, train, members, options)
 
 
-def category_drawer(s: Scenes, options: NegativeOptions, groups: bool) -> Drawer:
+def category_drawer(s: Scenes, options: NegativeOptions, groups: bool, feedback: Feedback | None = None) -> Drawer:
     """Draws categories to ask about: labels used in the catalogue, or the groups above them."""
     onto, vocab = s.ontology, s.vocab
     keys = list(vocab.category)
     base, n = vocab.category[keys[0]], len(keys)
     similar = category_similarities(onto)
+    if feedback is not None and options.alpha < 1:
+        similar = feedback.confusable(vocab, base, similar, options.alpha)
     train = s.split[s.image] == 0
     if not groups:
         silent = {vocab.category[k] for k in keys if not onto.categories[k].spoken}

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from fashionkit import recipes
 from fashionkit.datagen.audit.options import LIMITS, AuditOptions
 from fashionkit.datagen.balance import BalanceOptions
+from fashionkit.datagen.feedback import Feedback
 from fashionkit.datagen.judge import SPLIT_NAMES, DifficultyOptions
 from fashionkit.datagen.negatives import NegativeOptions
 from fashionkit.datagen.packs import FAMILIES
@@ -33,6 +34,7 @@ class RunSpec:
         families: Family → weight of its share; 0 leaves it out. Families not named weigh 1.
         drop: Template ids to leave out.
         entail: Splits for whose samples it is stored what follows from them.
+        feedback: Folder of `datagen reweight`, from the folder of the spec; empty: none.
         negatives, difficulty, balance: See their classes.
         audit: Thresholds of the bias gate.
     """
@@ -51,14 +53,19 @@ class RunSpec:
     families: dict[str, float] = field(default_factory=dict)
     drop: list[str] = field(default_factory=list)
     entail: list[str] = field(default_factory=lambda: [name for name in SPLIT_NAMES if name != "train"])
+    feedback: str = ""
     negatives: NegativeOptions = field(default_factory=NegativeOptions)
     difficulty: DifficultyOptions = field(default_factory=DifficultyOptions)
     balance: BalanceOptions = field(default_factory=BalanceOptions)
     audit: AuditOptions = field(default_factory=AuditOptions)
 
     def decides(self) -> dict[str, Any]:
-        """The settings that the content depends on; paths, engine, workers and the gate's thresholds do not count."""
-        return {k: v for k, v in asdict(self).items() if k not in UNDECISIVE}
+        """The settings that the content depends on; paths, engine, workers and the gate's thresholds do not count.
+
+        Feedback counts by its content, wherever it lies.
+        """
+        kept = {k: v for k, v in asdict(self).items() if k not in UNDECISIVE}
+        return {**kept, "feedback": Feedback(self.feedback).manifest.content_hash() if self.feedback else ""}
 
 
 def load_spec(name: str, **overrides: Any) -> RunSpec:
@@ -75,7 +82,8 @@ def load_spec(name: str, **overrides: Any) -> RunSpec:
     spec: RunSpec = _build(RunSpec, data, path, lines, ())
     _check(spec, path, lines)
     packs = [str(recipes.find("datagen/packs", name, relative_to=path.parent)) for name in spec.packs]
-    return replace(spec, packs=packs)
+    feedback = str(Feedback(Path(path.parent, spec.feedback)).path.resolve()) if spec.feedback else ""
+    return replace(spec, packs=packs, feedback=feedback)
 
 
 def _build(cls: Any, data: Any, path: Path, lines: Lines, at: tuple[str, ...]) -> Any:
@@ -121,6 +129,8 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
         "negatives.draws": (spec.negatives.draws, 1, 64),
         "negatives.temperature": (spec.negatives.temperature, 1e-3, 1e3),
         "negatives.uniform": (spec.negatives.uniform, 0, 1),
+        "negatives.alpha": (spec.negatives.alpha, 0, 1),
+        "difficulty.loss": (spec.difficulty.loss, -100, 100),
         "difficulty.clip": (spec.difficulty.clip, 1, 1e6),
         "balance.temper": (spec.balance.temper, 0, 1),
         "balance.ratio": (spec.balance.ratio, 1, 1e9),
@@ -132,6 +142,10 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
             raise InputError(
                 f"must be from {low:g} to {high:g}", file=path, row=lines.of(*key.split(".")), column=key, found=value
             )
+    needs = {"difficulty.loss": spec.difficulty.loss != 0, "negatives.alpha": spec.negatives.alpha != 1}
+    for key in (key for key, needed in needs.items() if needed and not spec.feedback):
+        problem, hint = "this needs `feedback`, which the spec does not name", "`fashionkit datagen reweight` makes one"
+        raise InputError(problem, file=path, row=lines.of(*key.split(".")), column=key, hint=hint)
     if spec.engine not in ENGINES:
         row = lines.of("engine")
         raise InputError("no such engine", file=path, row=row, column="engine", found=spec.engine, allowed=ENGINES)

@@ -9,7 +9,7 @@ import pytest
 
 from fashionkit import recipes
 from fashionkit.datagen.spec import RunSpec, load_spec
-from fashionkit.tables import InputError
+from fashionkit.tables import InputError, Manifest, write_manifest
 
 FULL = """\
 # every setting
@@ -27,6 +27,7 @@ ray_address: auto
 families: {C2: 2, B5: 0.5, C8: 0}
 drop: [C4.value]
 entail: [test]
+feedback: round1/feedback
 negatives:
   temperature: 0.2
   gamma: 1
@@ -34,11 +35,14 @@ negatives:
   draws: 6
 difficulty: {surprisal: 1, confusability: 2, smallness: 0, beta: 0.5, clip: 8}
 balance: {temper: 0.5, ratio: 2, family_cap: 0.3, slack: 0.02}
+audit: {majority_binary: 0.51, association: 0.03, near_duplicate: 8, resamples: 500}
 """
 
 
 def load(folder: Path, text: str, **overrides: object) -> RunSpec:
-    path = folder / "spec.yaml"
+    path, feedback = folder / "spec.yaml", folder / "round1" / "feedback"
+    feedback.mkdir(parents=True, exist_ok=True)
+    write_manifest(feedback, Manifest("feedback", 1, params={"shrink": {}}))
     path.write_text(text)
     return load_spec(str(path), **overrides)
 
@@ -53,6 +57,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         0.3,
     )
     assert isinstance(spec.negatives.gamma, float)
+    assert (spec.audit.majority_binary, spec.audit.association, spec.audit.near_duplicate) == (0.51, 0.03, 8)
     for entry in fields(RunSpec):
         assert f"{entry.name}:" in FULL, f"{entry.name} is new: it needs a place in this test"
         assert getattr(spec, entry.name) != entry.default or entry.name == "catalog"
@@ -83,6 +88,7 @@ def test_only_what_decides_the_content_belongs_to_its_identity(tmp_path: Path) -
     for change in ({"seed": 8}, {"samples": 10}):
         assert spec.decides() != load(tmp_path, FULL, **change).decides()
     assert spec.decides() != load(tmp_path, FULL.replace("ratio: 2", "ratio: 3")).decides()
+    assert spec.decides() == load(tmp_path, FULL.replace("association: 0.03", "association: 0.04")).decides()
 
 
 @pytest.mark.parametrize(
@@ -112,6 +118,10 @@ def test_only_what_decides_the_content_belongs_to_its_identity(tmp_path: Path) -
         ("seed: 0\nbalance: {ratio: 0.5}\n", 2, "must be from 1"),
         ("seed: 0\nbalance: {temper: 2}\n", 2, "must be from 0 to 1"),
         ("seed: 0\ndifficulty: {clip: 0.5}\n", 2, "must be from 1"),
+        ("seed: 0\naudit:\n  majority_binary: 0.4\n", 3, "must be from 0.5 to 1"),
+        ("seed: 0\naudit: {association: 2}\n", 2, "must be from 0 to 1"),
+        ("seed: 0\naudit: {near_duplicate: 65}\n", 2, "must be from 0 to 64"),
+        ("seed: 0\naudit: {majority: 0.5}\n", 2, "unknown key"),
         ("seed: 0\nentail:\n- test\n- tests\n", 4, "no such split"),
         ("seed: 0\nentail: [val, paraphrase]\n", 2, "no such split"),
         ("seed: 0\nentail: [val, val]\n", 2, "stands twice"),

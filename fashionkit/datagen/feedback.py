@@ -1,0 +1,171 @@
+"""What a model found hard in one question set, as tables that the next set is made with.
+
+    losses ──`datagen reweight`──► <folder>/images     how much harder than its questions' like a picture was
+                                   <folder>/items      the same of what a question named in it, beyond the picture
+                                   <folder>/confusion  which answer was given for which
+    <folder> + Scenes ──► scores of pictures and items (w4 of the difficulty), k of wrong answers (alpha)
+
+Everything is kept by key (picture id, category, value), so the next set may come from another state of the catalogue
+and another vocabulary; what a key no longer names is left out. The form is that of the specification's difficulty and
+confusability; the shrinkage n / (n + k) is the empirical Bayes estimate of a random effect (Robbins 1956; Efron and
+Morris 1975).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fashionkit.datagen.scene import Scenes
+from fashionkit.datagen.vocab import Vocab
+from fashionkit.tables import InputError, Manifest, read_manifest, read_table, table_parts
+
+Array = npt.NDArray[Any]
+KIND, SCHEMA = "feedback", 1
+KNOWN = 20.0  # answers of a value at which what was confused with it counts as much as the similarity
+IMAGES = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),  # losses
+        pa.field("excess", pa.float64(), nullable=False),  # mean loss beyond that of the questions' like
+    ]
+)
+ITEMS = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),  # by which the questions named the item
+        pa.field("n", pa.int64(), nullable=False),
+        pa.field("excess", pa.float64(), nullable=False),  # beyond that of the picture, too
+    ]
+)
+CONFUSION = pa.schema(
+    [
+        pa.field("answer", pa.string(), nullable=False),  # key of the right answer
+        pa.field("predicted", pa.string(), nullable=False),  # key of the given one
+        pa.field("count", pa.int64(), nullable=False),
+    ]
+)
+
+
+class Feedback:
+    """A feedback folder.
+
+    Args:
+        path: The folder.
+
+    Attributes:
+        shrink: `images` and `items` → the number of losses at which half of an effect is believed.
+
+    Raises:
+        InputError: No such folder, unfinished, or of another kind or schema.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.manifest: Manifest = read_manifest(self.path, KIND, SCHEMA)
+        self.shrink: dict[str, float] = self.manifest.params["shrink"]
+
+    def table(self, name: str, schema: pa.Schema) -> pa.Table:
+        """One of the tables; empty where the folder has none."""
+        return read_table(self.path, name, schema.names) if table_parts(self.path, name) else schema.empty_table()
+
+    def scores(self, s: Scenes) -> tuple[Array, Array]:
+        """Predicted loss of pictures and of items, as z-scores over those of which losses are known.
+
+        Args:
+            s: The catalogue of the set to be made.
+
+        Returns:
+            (I,) and (M,) float32; 0, the mean, where nothing is known.
+
+        Raises:
+            InputError: The folder holds no losses, or none of a picture of this catalogue.
+        """
+        images, items = self.table("images", IMAGES), self.table("items", ITEMS)
+        if not images.num_rows:
+            hint = "set `difficulty: {loss: 0}`, or make the feedback from losses"
+            raise InputError("the feedback holds no losses, which `difficulty.loss` weighs", file=self.path, hint=hint)
+        ids = pa.array(s.image_ids, pa.string())
+        seen, effect = np.zeros(len(ids), bool), np.zeros(len(ids))
+        at, rows = _matched(images["image_id"], ids)
+        if not len(at):
+            hint = "take the feedback that was made from questions about this catalogue"
+            raise InputError("the feedback names no picture of this catalogue", file=self.path, hint=hint)
+        n = images["n"].to_numpy()[rows]
+        seen[at], effect[at] = True, images["excess"].to_numpy()[rows] * n / (n + self.shrink["images"])
+        item = effect[s.image] + self._of_items(s, items, ids)
+        return _z(effect, seen), _z(item, seen[s.image])
+
+    def _of_items(self, s: Scenes, items: pa.Table, ids: pa.Array) -> Array:
+        """(M,) effects: what was said of an item by its own category and by those above it counts together."""
+        vocab = s.vocab
+        at, rows = _matched(items["image_id"], ids)
+        known = pa.array(list(vocab.category), pa.string())
+        category = pc.fill_null(pc.index_in(items["category"], known), -1).to_numpy()[rows]
+        at, rows, category = at[category >= 0], rows[category >= 0], category[category >= 0]
+        n, excess = items["n"].to_numpy()[rows], items["excess"].to_numpy()[rows]
+        code = at * len(known) + category
+        order = np.argsort(code)
+        code, n, total = code[order], n[order], (n * excess)[order]
+        count, found = np.zeros(len(s.leaf)), np.zeros(len(s.leaf))
+        line = _lines(vocab)[s.leaf]
+        for level in range(line.shape[1]):
+            wanted = s.image.astype(np.int64) * len(known) + line[:, level]
+            place = np.minimum(np.searchsorted(code, wanted), max(len(code) - 1, 0))
+            hit = (line[:, level] >= 0) & (code[place] == wanted) if len(code) else np.zeros(len(wanted), bool)
+            count[hit] += n[place[hit]]
+            found[hit] += total[place[hit]]
+        return found / np.maximum(count + self.shrink["items"], 1e-9)  # k is 0 where nothing is left to chance
+
+    def confusable(self, vocab: Vocab, base: int, similar: Array, alpha: float) -> Array:
+        """k of A.6: alpha parts similarity, the rest the shares of the wrong answers that were given.
+
+        A value of which few answers are known keeps its similarities: its shares count n / (n + `KNOWN`).
+
+        Args:
+            vocab: Of the set to be made. base: Id of the first value that `similar` covers.
+            similar: (n, n) float32 in 0..1. alpha: 1 leaves it as it is.
+
+        Returns:
+            (n, n) float32 in 0..1; the row is the right answer, the column the wrong one.
+        """
+        size = len(similar)
+        names = pa.array(vocab.key[base : base + size], pa.string())
+        table = self.table("confusion", CONFUSION)
+        one, two = (pc.fill_null(pc.index_in(table[name], names), -1).to_numpy() for name in ("answer", "predicted"))
+        ours = (one >= 0) & (two >= 0)
+        counts = np.zeros((size, size))
+        np.add.at(counts, (one[ours], two[ours]), table["count"].to_numpy()[ours])
+        total = counts.sum(1, keepdims=True)
+        believed = (1 - alpha) * total / (total + KNOWN)
+        mixed: Array = (1 - believed) * similar + believed * counts / np.maximum(total, 1)
+        return mixed.astype(np.float32)
+
+
+def _matched(column: pa.ChunkedArray, ids: pa.Array) -> tuple[Array, Array]:
+    """Positions in `ids`, and the rows that have one."""
+    at = pc.fill_null(pc.index_in(column, ids), -1).to_numpy()
+    rows = np.flatnonzero(at >= 0)
+    return at[rows].astype(np.int64), rows
+
+
+def _lines(vocab: Vocab) -> Array:
+    """(vocabulary, depth) for each category it and those above it, as positions among the categories; -1 beyond."""
+    onto, position = vocab.ontology, {key: n for n, key in enumerate(vocab.category)}
+    chains = {number: [key, *onto.ancestors(key)] for key, number in vocab.category.items()}
+    table = np.full((len(vocab), max(map(len, chains.values()))), -1)
+    for number, chain in chains.items():
+        table[number, : len(chain)] = [position[key] for key in chain]
+    return table
+
+
+def _z(effect: Array, seen: Array) -> Array:
+    """(n,) float32 z-scores by the moments of what was seen; 0 elsewhere."""
+    part = effect[seen]
+    deviation = part.std()
+    return np.where(seen, (effect - part.mean()) / (deviation if deviation > 1e-9 else 1.0), 0).astype(np.float32)
