@@ -187,6 +187,41 @@ def report(args: ReportArgs) -> None:
 
 
 @dataclass
+class ReweightArgs(JsonArg):
+    """Arguments of `fashionkit datagen reweight`."""
+
+    path: str = arg("question set")
+    out: str = arg("folder to write: spec.yaml and the feedback it names")
+    losses: str = arg(
+        "Parquet file of a model: `qid`, `loss` and, where known, `predicted`, the id it answered; or a confusion "
+        "matrix: `answer`, `predicted`, `count`",
+        required=True,
+    )
+    loss: float = arg("weight of the predicted loss in the difficulty", default=1.0)
+    alpha: float = arg("share of the similarity in what is confusable; the rest is the model's confusion", default=0.5)
+    seed: int | None = arg("of the next round; without it, one more than that of the set", default=None)
+
+
+def reweight(args: ReweightArgs) -> None:
+    """Turns a model's losses on a question set into the spec of the next round, which asks what was hard.
+
+    The next set prefers questions about the pictures and items whose losses were high, and draws as wrong options what
+    the model takes for the right ones; yes and no stay as balanced as they were. Take losses of samples that the model
+    was not trained on. Only losses of the split `train` count. Rows that cannot be used are counted and listed.
+
+    Example:
+        fashionkit datagen reweight out/questions out/round2 --losses losses.parquet
+    """
+    from fashionkit.datagen.reweight import NextOptions
+    from fashionkit.datagen.reweight import reweight as learn
+
+    report = learn(args.path, args.losses, args.out, NextOptions(args.loss, args.alpha, args.seed))
+    print("\n".join(report.lines()))
+    print(f"the next round: fashionkit datagen run {args.out}/spec.yaml --catalog CATALOG --out OUT")
+    write_json(args.json, report.to_dict())
+
+
+@dataclass
 class PacksArgs:
     """Arguments of `fashionkit datagen packs`."""
 
@@ -214,5 +249,6 @@ VERBS = {
     "datagen export": export,
     "datagen audit": audit,
     "datagen report": report,
+    "datagen reweight": reweight,
     "datagen packs": packs,
 }
