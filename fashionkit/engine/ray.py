@@ -78,8 +78,17 @@ def run_on_ray(
 ) -> Iterator[Any]:
     """The results of `run_shards`, by the open session or by one for this call alone."""
     if _session is not None:
-        yield from _session.run(task, shards, initializer, initargs)
-        return
+        return _session.run(task, shards, initializer, initargs)
+    return _run_alone(task, shards, workers, initializer, initargs)
+
+
+def _run_alone(
+    task: Callable[[Any], Any],
+    shards: Iterable[Any],
+    workers: int,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> Iterator[Any]:
     with session(workers) as held:
         yield from held.run(task, shards, initializer, initargs)
 
@@ -108,15 +117,18 @@ class Session:
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
     ) -> Iterator[Any]:
-        """Yields `task(shard)` for every shard, in the order in which they get ready; raises as `run_shards` does."""
+        """`task(shard)` for every shard, in the order in which they get ready; raises as `run_shards` does."""
         queue = iter(shards)
         first = list(islice(queue, 1))
         if not first:
-            return
+            return iter(())
         self._connect()
+        return self._run(chain(first, queue), (task, initializer, initargs))
+
+    def _run(self, queue: Iterator[Any], setup: tuple[Any, ...]) -> Iterator[Any]:
         with probe(self.folder) as wanted:
             check_nodes(wanted, self._fit)
-            yield from self._flow(chain(first, queue), (task, initializer, initargs), wanted)
+            yield from self._flow(queue, setup, wanted)
 
     def _connect(self) -> None:
         if self._connected:

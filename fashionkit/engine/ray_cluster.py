@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +34,7 @@ ROOT = Path(fashionkit.__file__).parent
 CONNECT = 5.0  # seconds for an address to answer
 ANSWER = 60.0  # seconds for a node to answer before it gets work
 STORE = 512 << 20  # bytes of shared memory for `initargs` where Ray is started here; what exceeds it lies on the disk
+PLACE = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # of Ray's sockets: their paths must be short
 CURRENT = Path("/tmp/ray/ray_current_cluster")  # where `ray start` leaves the address of its cluster
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS = 4  # the kind of frame that a server greets back with
@@ -119,25 +120,55 @@ def connect(opened: contextlib.ExitStack, workers: int, address: str) -> None:
         settings |= {"address": address}
     else:
         problem, hint = "Ray could not be started here", "is /tmp full, or forbidden? `--engine local` needs no Ray"
-        folder = tempfile.mkdtemp(
-            prefix="fk-ray-", dir="/tmp" if os.name == "posix" else None
-        )  # sockets' paths are short
+        _sweep(PLACE)
+        folder = tempfile.mkdtemp(prefix=f"fk-ray-{os.getpid()}-", dir=PLACE)
         opened.callback(shutil.rmtree, folder, ignore_errors=True)
         settings |= {"address": "local", "num_cpus": workers, "num_gpus": 0, "object_store_memory": STORE}
         settings |= {"include_dashboard": False, "_temp_dir": folder}
-    _keep_sigterm(opened)
+    kept = _keep_sigterm(opened)
     _silence(opened)
     opened.callback(ray.shutdown)
     try:
         ray.init(**settings)
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         raise InputError(problem, found=f"{type(error).__name__}: {error}", hint=hint) from error
+    kept()
 
 
-def _keep_sigterm(opened: contextlib.ExitStack) -> None:
-    """Ray puts in a handler of its own."""
-    if threading.current_thread() is threading.main_thread():
-        opened.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+def _sweep(place: Path) -> None:
+    """Removes what a Ray that was started by a killed command left behind."""
+    for folder in place.glob("fk-ray-*-*"):
+        number = folder.name.split("-")[2]
+        if number.isdecimal() and not _runs(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
+
+
+def _keep_sigterm(opened: contextlib.ExitStack) -> Callable[[], None]:
+    """Puts the program's own handling of SIGTERM back at the end; what it returns is called once Ray took that over.
+
+    Ray prints where it was interrupted. Where the program had no handler, SIGTERM unwinds it, so that what was started
+    ends, too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = signal.getsignal(signal.SIGTERM)
+    opened.callback(signal.signal, signal.SIGTERM, before)
+    now = _leave if before in (signal.SIG_DFL, None) else before
+    return lambda: (signal.signal(signal.SIGTERM, now), None)[1]
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 def _silence(opened: contextlib.ExitStack) -> None:

@@ -1,0 +1,389 @@
+"""Shards on a real Ray cluster of two nodes: the same results and files as local, with a node killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fashionkit.cli import main
+from fashionkit.engine import WorkerLost, engine_session, ray_cluster, run_shards
+from fashionkit.engine import ray as engine
+from fashionkit.engine.ray_cluster import QUIET, check_nodes, probe
+from fashionkit.tables import InputError, verify
+from tests.datagen.conftest import fingerprint, make_catalog, random_pictures
+
+pytestmark = pytest.mark.slow
+STORE = 100 << 20
+SPEC = "shard_images: 6\nphrasings: 2\nper_image: 100\n"
+
+held: np.ndarray | None = None
+
+
+def _hold(array: np.ndarray, log: str) -> None:
+    global held
+    held = array
+    with open(log, "a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def _look(start: int) -> tuple[int, bool, int]:
+    assert held is not None
+    return int(held[start : start + 10].sum()), held.flags.writeable, os.getpid()
+
+
+def _square(number: int) -> int:
+    print("a word from the worker")
+    return number * number
+
+
+def _fail(number: int) -> int:
+    if number == 2:
+        raise InputError("no such colour", file="a.csv", row=7)
+    return number
+
+
+def _die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def _die_once(step: tuple[int, str]) -> int:
+    number, mark = step
+    if number == 3 and not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def _nowhere(_: int) -> Any:
+    return threading.Lock()  # no other process can have it
+
+
+def _mark_and_wait(step: tuple[int, str]) -> int:
+    number, folder = step
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(60)
+    return number
+
+
+def _node(_: int) -> str:
+    import ray
+
+    time.sleep(0.2)
+    return str(ray.get_runtime_context().get_node_id())
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one CPU each, on this machine."""
+    pytest.importorskip("ray", reason="needs fashionkit[ray]")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUIET.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        made.add_node(num_cpus=1, object_store_memory=STORE)
+        made.wait_for_nodes()
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def joined(cluster: Any, tmp_path: Path) -> Iterator[list[str]]:
+    """A session on the cluster with a shared folder; gives the lines that it says."""
+    said: list[str] = []
+    with engine_session("ray", address=cluster.address, folder=tmp_path, say=said.append):
+        yield said
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up catalogue of 60 outfits."""
+    folder = tmp_path_factory.mktemp("ray") / "catalog"
+    pictures = random_pictures(folder, 60, 8, one=False)
+    return make_catalog(folder, pictures, closed_categories=["item"], countable=["item"])
+
+
+class Runs:
+    """Makes the same set again and again."""
+
+    def __init__(self, catalog: Path):
+        self.catalog, self.spec = catalog, catalog.parent / "mine.yaml"
+        self.spec.write_text(SPEC)
+
+    def words(self, out: Path, *more: str) -> list[str]:
+        """The command line that makes the set in `out`."""
+        return ["datagen", "run", str(self.spec), "--catalog", str(self.catalog), "--out", str(out), *more]
+
+    def start(self, out: Path, *more: str) -> subprocess.Popen[str]:
+        """Starts the command in a session of its own."""
+        command = [sys.executable, "-m", "fashionkit", *self.words(out, *more)]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        root = Path(__file__).resolve().parents[2]
+        return subprocess.Popen(command, cwd=root, start_new_session=True, **pipes)
+
+
+@pytest.fixture(scope="module")
+def runs(catalog: Path) -> Runs:
+    return Runs(catalog)
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs) -> tuple[dict[str, str], int]:
+    """The fingerprint of the set that one local process makes, and how many steps of counting it takes."""
+    out = runs.catalog.parent / "whole"
+    process = runs.start(out, "--workers", "1")
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    return fingerprint(out), counted(said)
+
+
+def counted(said: str) -> int:
+    """How many shards a run's last line about counting names; none where it had nothing to count."""
+    lines = [line for line in said.splitlines() if line.startswith("counting: ") and " in " in line]
+    return int(lines[0].split()[1].replace(",", "")) if lines else 0
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits for something."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def made(out: Path, name: str = "count") -> int:
+    """How many files of a step are there."""
+    return len(list(out.glob(f".work/*/{name}-*")))
+
+
+def living(session: int) -> list[int]:
+    """Processes of a session that run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, sid = path.read_text().rsplit(")", 1)[1].split()[:4]
+        except OSError:
+            continue
+        if int(sid) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_every_shard_comes_back_once_and_workers_are_not_heard(
+    joined: list[str], capfd: pytest.CaptureFixture[str], cluster: Any
+) -> None:
+    assert sorted(run_shards(_square, range(50), engine="ray", describe="squares")) == [n * n for n in range(50)]
+    told = capfd.readouterr()
+    assert told.out == "" and told.err.startswith("squares: 50 shards in ") and told.err.count("\n") == 1
+    assert joined == [f"joining Ray at {cluster.address}"]
+
+
+def test_both_nodes_work_and_shards_are_read_as_they_get_free(joined: list[str]) -> None:
+    read = []
+
+    def shards() -> Iterator[int]:
+        for number in range(1000):
+            read.append(number)
+            yield number
+
+    results = run_shards(_node, shards(), engine="ray")
+    nodes = {next(results) for _ in range(6)}
+    assert len(nodes) == 2
+    assert len(read) <= 6 + 2 * engine.AHEAD
+    results.close()
+
+
+def test_nothing_is_started_where_there_is_nothing_to_do(joined: list[str]) -> None:
+    assert list(run_shards(_square, [], engine="ray")) == []
+    assert joined == []
+
+
+def test_each_worker_is_set_up_once_and_arrays_are_read_only(joined: list[str], tmp_path: Path) -> None:
+    for factor in (1, 3):  # workers of the first run take the second's array
+        log, array = tmp_path / f"log{factor}", factor * np.arange(1000)
+        found = list(run_shards(_look, range(0, 1000, 10), engine="ray", initializer=_hold, initargs=(array, str(log))))
+        assert sum(total for total, _, _ in found) == factor * 499500
+        assert not any(writeable for _, writeable, _ in found)
+        pids = {pid for _, _, pid in found}
+        assert sorted(map(int, log.read_text().split())) == sorted(pids)
+
+
+def test_an_error_keeps_its_kind_names_the_shard_and_is_not_tried_again(joined: list[str]) -> None:
+    with pytest.raises(InputError, match=r"a\.csv, row 7: no such colour") as caught:
+        list(run_shards(_fail, range(9), engine="ray"))
+    assert caught.value.row == 7
+    assert caught.value.__notes__ == ["  in shard 2"]
+    assert not any("lost" in line for line in joined)
+    assert sorted(run_shards(_square, range(3), engine="ray")) == [0, 1, 4]  # the session lives on
+
+
+def test_a_result_that_cannot_travel_names_its_shard(joined: list[str]) -> None:
+    with pytest.raises(Exception, match="pickle") as caught:
+        list(run_shards(_nowhere, [5], engine="ray"))
+    assert caught.value.__notes__ == ["  in shard 5"]
+
+
+def test_a_killed_worker_is_survived(joined: list[str], tmp_path: Path) -> None:
+    steps = [(number, str(tmp_path / "died")) for number in range(8)]
+    assert sorted(run_shards(_die_once, steps, engine="ray")) == list(range(8))
+    assert [line for line in joined if "lost" in line] == [
+        "Ray lost a worker (WorkerCrashedError); what it was making is made again on another"
+    ]
+
+
+def test_a_shard_that_kills_every_worker_ends_the_run_and_earlier_results_stand(joined: list[str]) -> None:
+    got = []
+    problem = rf"{engine.TRIES} Ray workers(.|\n)*again continues\n  in shard 3"
+    with pytest.raises(WorkerLost, match=problem):
+        for result in run_shards(_die, range(8), engine="ray"):
+            got.append(result)
+    assert got and 3 not in got and len(got) == len(set(got))
+
+
+def test_a_caller_that_stops_early_leaves_no_task(joined: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    results = run_shards(_mark_and_wait, [(n, str(folder)) for n in range(9)], engine="ray")
+    waiting = threading.Thread(target=lambda: until(lambda: len(list(folder.iterdir())) == 2))
+    waiting.start()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_when(waiting)
+        next(results)
+    pids = [int(path.name) for path in folder.iterdir()]
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 10)
+
+
+def interrupt_when(waiting: threading.Thread) -> None:
+    """Sends this process a Ctrl-C when the thread has ended."""
+
+    def send() -> None:
+        waiting.join()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=send, daemon=True).start()
+
+
+def test_nodes_show_that_they_are_fit(joined: list[str], tmp_path: Path) -> None:
+    list(run_shards(_square, [1], engine="ray"))  # connects
+    with probe(tmp_path) as wanted:
+        fit: set[str] = set()
+        check_nodes(wanted, fit)
+        assert len(fit) == 2
+        check_nodes(replace(wanted, packages={**wanted.packages, "numpy": "0.1"}), fit)  # not asked again
+        with pytest.raises(InputError, match=r"not fit: it has numpy .* has 0\.1(.|\n)*found: .*\("):
+            check_nodes(replace(wanted, packages={**wanted.packages, "numpy": "0.1"}), set())
+        with pytest.raises(InputError, match="cannot read and write /nowhere: No such file"):
+            check_nodes(replace(wanted, path=Path("/nowhere/file")), set())
+
+
+def test_a_node_that_joins_later_shows_it_with_its_first_shard(
+    joined: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "check_nodes", lambda wanted, fit: None)
+    monkeypatch.setattr(ray_cluster, "code", lambda: {"engine/shards.py": "0"})
+    with pytest.raises(InputError, match=r"not fit: its fashionkit/engine/shards\.py is not that of the command"):
+        list(run_shards(_square, [1], engine="ray"))
+
+
+def test_a_cluster_is_left_and_found_again_by_auto(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    for address in (cluster.address, "auto"):
+        with engine_session("ray", address=address):
+            assert list(run_shards(_square, [3], engine="ray")) == [9]
+            assert ray.is_initialized()
+        assert not ray.is_initialized() and signal.getsignal(signal.SIGTERM) is before
+    assert cluster.remaining_processes_alive()
+
+
+def test_the_same_bytes_and_words_as_local(
+    cluster: Any, runs: Runs, whole: tuple[dict[str, str], int], tmp_path: Path
+) -> None:
+    process = runs.start(tmp_path / "set", "--engine", "ray", "--ray-address", cluster.address)
+    told, said = process.communicate()
+    assert process.returncode == 0, said
+    assert fingerprint(tmp_path / "set") == whole[0]
+    assert counted(said) == whole[1] > 100
+    assert told.startswith(f"{tmp_path / 'set'}: ") and "raylet" not in told + said
+    assert json.loads((tmp_path / "set" / "manifest.json").read_text())["params"].keys().isdisjoint({"engine"})
+    assert main(runs.words(tmp_path / "set", "--engine", "local")) == 0  # another engine finds it complete
+
+
+def test_a_node_killed_in_the_middle_is_survived_with_the_same_bytes(
+    cluster: Any, runs: Runs, whole: tuple[dict[str, str], int], tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    process = runs.start(out, "--engine", "ray", "--ray-address", cluster.address)
+    (node,) = cluster.worker_nodes
+    until(lambda: made(out) > whole[1] // 5)
+    cluster.remove_node(node, allow_graceful=False)
+    left = whole[1] - made(out)
+    told, said = process.communicate()
+    cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    assert left > whole[1] // 4, "the node died too late to prove anything"
+    assert process.returncode == 0, said
+    assert "Ray lost a worker (NodeDiedError)" in said and "raylet" not in told + said
+    assert fingerprint(out) == whole[0]
+    assert verify(out) is not None
+
+
+def test_a_killed_driver_leaves_no_task_and_the_next_goes_on(
+    cluster: Any, runs: Runs, whole: tuple[dict[str, str], int], tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    words = ("--engine", "ray", "--ray-address", cluster.address)
+    process = runs.start(out, *words)
+    until(lambda: made(out) > whole[1] // 3)
+    process.kill()
+    process.communicate()
+    process = runs.start(out, *words)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert 0 < counted(said) < whole[1] - whole[1] // 3
+    assert fingerprint(out) == whole[0]
+    assert not list(out.rglob(".*"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_ray_that_was_started_here_ends_with_the_command(
+    runs: Runs, whole: tuple[dict[str, str], int], tmp_path: Path, sign: signal.Signals, code: int
+) -> None:
+    pytest.importorskip("ray", reason="needs fashionkit[ray]")
+    out = tmp_path / "set"
+    process = runs.start(out, "--engine", "ray", "--workers", "2")
+    until(lambda: made(out) > 3)
+    if sign == signal.SIGINT:
+        os.killpg(process.pid, sign)  # as a terminal sends it: to every process
+    else:
+        process.send_signal(sign)
+    told, said = process.communicate()
+    assert process.returncode == code, said
+    until(lambda: not living(process.pid), 150)  # Ray's agents look for their parent once a minute
+    folders = list(Path("/tmp").glob(f"fk-ray-{process.pid}-*"))
+    assert bool(folders) == (sign == signal.SIGKILL)  # the next Ray that is started here removes it
+    for folder in folders:
+        shutil.rmtree(folder)
+    assert "Traceback" not in said and told == ""
+    assert main(runs.words(out, "--workers", "1")) == 0
+    assert fingerprint(out) == whole[0]
