@@ -24,7 +24,7 @@ from fashionkit.datagen.audit.blind_sample import water_fill
 from fashionkit.datagen.counter import mix, stream
 from fashionkit.datagen.judge import LIMIT, STEPS
 from fashionkit.datagen.packs import FAMILIES
-from fashionkit.datagen.samples import PARAPHRASE, SAMPLE_SPLITS, SAMPLES, sample_files
+from fashionkit.datagen.samples import PARAPHRASE, SAMPLE_SPLITS, SAMPLES, SLOTS, sample_files
 from fashionkit.datagen.store import VQAStore
 from fashionkit.engine import run_shards
 from fashionkit.tables import InputError, read_table, table_parts
@@ -189,6 +189,7 @@ def gather(path: str | Path, show: int = 60, check: int = 200, seed: int = 0, wo
         raise InputError("the set holds no samples", file=path)
     counts = count(store, show + check, seed, workers)
     shown, checked = _choose(counts, show, check)
+    described = _described(store, np.concatenate([shown, checked]))
     splits = read_table(store.path, "images", ["split"])["split"].to_pylist()
     told = ["template", "family", "reason", "count"]
     rejects = read_table(store.path, "rejects", told).to_pylist() if table_parts(store.path, "rejects") else []
@@ -197,8 +198,8 @@ def gather(path: str | Path, show: int = 60, check: int = 200, seed: int = 0, wo
         counts,
         {name: splits.count(name) for name in dict.fromkeys(SAMPLE_SPLITS) if name in splits},
         rejects,
-        _described(store, shown),
-        _described(store, checked),
+        described[: len(shown)],
+        described[len(shown) :],
         seed,
     )
 
@@ -298,7 +299,7 @@ def _count_part(shard: tuple[int, str, int]) -> _Part:
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     try:
         with pq.ParquetFile(path) as file:
-            missing = sorted(set(_COLUMNS) - set(file.schema_arrow.names))
+            missing = sorted(set(SAMPLES.names) - set(file.schema_arrow.names))
             if missing:
                 names = file.schema_arrow.names
                 raise InputError("a column is missing", file=path, found=", ".join(missing), allowed=names)
@@ -358,11 +359,12 @@ def _described(store: VQAStore, rows: Array) -> list[dict[str, Any]]:
     Added are `image` and `template_row` (positions in the set's tables) and `ids` (slot → vocabulary id).
     """
     found: dict[int, dict[str, Any]] = {}
-    order = np.sort(rows)
+    order = np.unique(rows)
     for split, path, first, length in _files(store):
         lo, hi = np.searchsorted(order, [first, first + length])
         for table in _taken(path, order[lo:hi] - first):
             raw = table.to_pylist()
+            _check_words(store, path, raw)
             for ids, row in zip(raw, store.describe(table, SAMPLE_SPLITS[split]), strict=True):
                 slots = {name: ids[f"slot{i}"] for i, name in enumerate(store.slots[ids["template"]])}
                 found[row["qid"]] = {**row, "image": ids["image"], "template_row": ids["template"], "ids": slots}
@@ -371,6 +373,16 @@ def _described(store: VQAStore, rows: Array) -> list[dict[str, Any]]:
         problem = "the samples are not numbered from 0 in the order of their splits"
         raise InputError(problem, file=store.path, column="qid", found=missing[0])
     return [found[row] for row in rows.tolist()]
+
+
+def _check_words(store: VQAStore, path: Path, rows: list[dict[str, Any]]) -> None:
+    """What the count does not look at: the ids in the slots, and the wording."""
+    for row in rows:
+        limits = {f"slot{i}": len(store.vocab) for i in range(SLOTS)}
+        limits["paraphrase"] = len(store.pack.templates[row["template"]].paraphrases)
+        for name, limit in limits.items():
+            if not 0 <= row[name] < limit:
+                raise InputError(f"an id below {limit} is needed", file=path, column=name, found=row[name])
 
 
 def _taken(path: Path, rows: Array) -> Iterator[pa.Table]:

@@ -165,6 +165,9 @@ def replaced(column: str, value: Any, kind: pa.DataType | None = None) -> Any:
         (replaced("difficulty", np.float16(4.0625)), ["column 'difficulty'", "found: 4.0625"]),
         (replaced("difficulty", np.float16(0.03)), ["column 'difficulty'", "steps of 1/16"]),
         (lambda t: t.drop_columns(["answer"]), ["a column is missing", "found: answer"]),
+        (lambda t: t.drop_columns(["slot3"]), ["a column is missing", "found: slot3"]),
+        (lambda t: t.set_column(4, "slot0", pa.array([65535] * len(t), pa.uint16())), ["column 'slot0'", "65535"]),
+        (lambda t: t.set_column(3, "paraphrase", pa.array([200] * len(t), pa.uint8())), ["column 'paraphrase'", "200"]),
     ],
 )
 def test_damage_is_named(small_set: Path, change: Any, words: list[str]) -> None:
