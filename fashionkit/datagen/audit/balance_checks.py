@@ -5,16 +5,15 @@
                                option-position   how often the first option is the right one
                                missing-answers   answers of the evaluation splits that train never gives
 
-Majority answers follow from how a set is balanced, so their thresholds hold for any number of samples but for the one
-that cannot be divided. Positions and slot values outside a template's cell are drawn at random. There a small set is
-off by chance, so a finding fails only where it is above its threshold *and* beyond what chance gives: at most one clean
-set in a hundred fails one of these checks by chance (`CHANCE`, divided by the number of scopes looked at).
+Answers and positions are divided exactly when a set is made, so their thresholds hold for any number of samples, but
+for the odd one that cannot be divided. Slot values outside a template's cell are left to chance, and among few samples
+chance alone gives a large V; so an association fails only where it is above its threshold *and* chance does not explain
+it: at most one clean set in a hundred fails that check (`CHANCE`, divided by the number of scopes looked at).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from math import erfc, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 from fashionkit.datagen.audit.counts import Counts, Facts, Tally, by_template
 from fashionkit.datagen.audit.options import AuditOptions
-from fashionkit.datagen.audit.verdicts import Verdict
+from fashionkit.datagen.audit.verdicts import Verdict, at_most
 from fashionkit.datagen.packs import Template
 from fashionkit.datagen.samples import SAMPLE_SPLITS, SLOTS
 from fashionkit.datagen.store import VQAStore
@@ -204,16 +203,12 @@ def _beyond_chance(
 
 
 def _positions(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> Iterator[Verdict]:
-    """The share of programs whose first option is right, against one half: each choice template, and all together."""
-    kinds = np.flatnonzero(counts.programs).tolist()
-    scopes = [(store.pack.templates[k].id, int(counts.programs[k]), int(counts.first[k])) for k in kinds]
-    if len(kinds) > 1:
-        scopes.append(("all choices", int(counts.programs.sum()), int(counts.first.sum())))
-    for scope, n, first in scopes:
+    """The share of programs whose first option is right, against one half."""
+    for number in np.flatnonzero(counts.programs).tolist():
+        n, first = int(counts.programs[number]), int(counts.first[number])
         off = max(abs(first - n / 2) - (n % 2) / 2, 0) / n  # the odd one stands somewhere
-        p = erfc(2 * off * sqrt(n) / sqrt(2))
         note = f"the first option is right in {first / n:.4f}"
-        yield _beyond_chance("option-position", scope, off, options.option_position, p, len(scopes), n, note)
+        yield at_most("option-position", store.pack.templates[number].id, off, options.option_position, n, note)
 
 
 def _missing(store: VQAStore, facts: Facts, counts: Counts) -> Iterator[Verdict]:

@@ -19,8 +19,10 @@ from typing import Any
 
 from fashionkit.datagen.audit.balance_checks import balance_checks
 from fashionkit.datagen.audit.counts import count
+from fashionkit.datagen.audit.leaks import leak_checks
 from fashionkit.datagen.audit.options import LIMITS, AuditOptions
 from fashionkit.datagen.audit.rerun import rerun_checks
+from fashionkit.datagen.audit.texts import text_checks
 from fashionkit.datagen.audit.verdicts import Verdict, verdict_lines
 from fashionkit.datagen.spec import load_spec
 from fashionkit.datagen.store import VQAStore
@@ -105,6 +107,8 @@ def audit(
     verdicts = balance_checks(store, facts, counts, options)
     say(f"counted {len(store):,} samples")
     verdicts += rerun_checks(store, catalog, workers)
+    verdicts += text_checks(store, options, workers, say)
+    verdicts += leak_checks(store, catalog, options, say, workers)
     verdicts += [Verdict("blind", "all families", "skip", note=LEFT_OUT)]
     found = Audit(str(path), store.manifest.content_hash(), options, verdicts)
     write_text(Path(path) / AUDIT, json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Literal
 
+from fashionkit.tables import shorten
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -47,7 +49,10 @@ def at_most(check: str, scope: str, value: float, threshold: float, n: int, note
 
 
 def verdict_lines(verdicts: Sequence[Verdict], everything: bool = False) -> list[str]:
-    """A table: what failed, then a line a check with its worst scope; with `everything` a line a verdict instead."""
+    """A table: what failed, then a line a check with its worst scope; with `everything` a line a verdict instead.
+
+    Notes are cut to a line of `NOTE` characters unless `everything` is wanted; `audit.json` has them whole.
+    """
     if everything:
         rows = [_row(v.verdict, v) for v in sorted(verdicts, key=lambda v: ORDER.index(v.verdict))]
         return _aligned([HEAD, *rows])
@@ -55,9 +60,10 @@ def verdict_lines(verdicts: Sequence[Verdict], everything: bool = False) -> list
     checks = dict.fromkeys(v.check for v in verdicts)
     for outcome in ("fail", "pass", "skip"):
         rows += [row for check in checks for row in _summary([v for v in verdicts if v.check == check], outcome)]
-    return _aligned([HEAD, *rows])
+    return _aligned([HEAD, *((*row[:-1], shorten(row[-1], NOTE)) for row in rows)])
 
 
+NOTE = 120
 ORDER = ("fail", "pass", "skip", "info")
 HEAD = ("", "check", "scope", "value", "at most", "n", "")
 
@@ -74,6 +80,7 @@ def _summary(verdicts: list[Verdict], outcome: str) -> list[tuple[str, ...]]:
     worst = max(gated, key=lambda v: v.over)
     said = f"{len(gated)} scopes" + (f", {failed} fail" if failed else "")
     _, check, scope, *numbers, note = _row("", worst)
+    note = "" if failed else note  # it stands above
     return [("= " + outcome, check, f"{said}; worst: {scope}" if len(gated) > 1 else scope, *numbers, note)]
 
 
