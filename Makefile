@@ -14,7 +14,7 @@ help:
 	@echo "make setup      .venv with fashionkit and its tools (again only when its requirements change)"
 	@echo "make demo       the main job on the drawn catalogue"
 	@echo "make test       the default tests"
-	@echo "make test-slow  the slow ones"
+	@echo "make test-slow  the slow ones; the first time this fetches Ray"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the benchmarks"
 
@@ -33,13 +33,18 @@ setup: .venv/.installed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# The engine that only the slow tests need.
+.venv/.ray: .venv/.installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
+	@touch $@
+
 demo: setup
 	sh datagen/demo.sh
 
 test: setup
 	.venv/bin/python -m pytest -q
 
-test-slow: setup
+test-slow: .venv/.ray
 	.venv/bin/python -m pytest -q -m slow
 
 lint: setup
