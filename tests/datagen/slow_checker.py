@@ -23,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a script
 
+from tests.datagen.slow_entailment import follows, settled
 from tests.datagen.slow_interpreter import Id, Interpreter, Pictures, Row, without_one_filter
 from tests.datagen.slow_questions import PlainWords, Questions, Sample
 
@@ -74,7 +75,7 @@ class Checker:
     def check_one(self, s: Sample) -> list[Finding]:
         """All that is wrong with a sample by itself."""
         image, slots = self.questions.images[s.image]["image_id"], self.questions.slots(s)
-        found = [*self._answer(s, slots, image), *self._entailed(s, slots, image), *self._split(s, slots, image)]
+        found = [*self._answer(s, slots, image), *self._entailed(s, image), *self._split(s, slots, image)]
         if self.questions.templates[s.template].get("leak", True) and (word := self.plain.leak(s, slots)):
             found.append(("leak", f"{word!r} stands in the question"))
         if self.questions.family(s) in DEGENERATE_FAMILIES and len(self.pictures.items[image]) > 1:
@@ -113,19 +114,12 @@ class Checker:
             if not self.words.attributes[attribute].get("visible", True):
                 yield "invisible", f"a picture cannot show {attribute}"
 
-    def _entailed(self, s: Sample, slots: dict[str, Id], image: str) -> Iterator[tuple[str, str]]:
+    def _entailed(self, s: Sample, image: str) -> Iterator[tuple[str, str]]:
         """What the pack says follows from a sample must not be contradicted by the tables."""
-        mine = {**slots, "answer": self.questions.ids[s.answer]}
-        for rule in self.questions.templates[s.template].get("entails", ()):
-            if mine["answer"] == ("answer", "not_present") and "answer" in rule["slots"].values():
-                continue
-            there = {name: mine[source] for name, source in rule["slots"].items()}
-            answer = self.run.answer(self.questions.programs[self.questions.by_id[rule["template"]]], there, image)
-            said = {True: "yes", False: "no"}.get(rule["answer"], rule["answer"])  # YAML reads a bare yes as true
-            if said == "opposite":
-                said = {"yes": "no", "no": "yes"}[mine["answer"][1]]
-            if answer is not None and answer != ("answer", said):
-                yield "entailment", f"{rule} but it is {answer}"
+        for f in follows(self.questions, self.run, s):
+            answer = settled(self.run, self.questions, f, image)
+            if answer is not None and answer != f.answer:
+                yield "entailment", f"{f} but it is {answer}"
 
     def _split(self, s: Sample, slots: dict[str, Id], image: str) -> Iterator[tuple[str, str]]:
         split, group = self.pictures.splits[image]
