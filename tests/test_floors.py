@@ -33,7 +33,12 @@ LIGHT = ("tables", "engine", "report", "recipes", "catalog", "datagen", "cli")
 HEAVY = ("torch", "torchvision", "timm", "open_clip", "lightning", "albumentations", "pandas")
 
 # Modules of those rooms that may import torch → why; nothing in those rooms imports them at module level.
-FOR_TORCH = {"fashionkit.datagen.dataset": "it feeds torch's data loaders"}
+FOR_TORCH = {
+    "fashionkit.datagen.dataset": "it feeds torch's data loaders",
+    "fashionkit.datagen.audit.blind": "the gate trains question-only models",
+    "fashionkit.datagen.audit.blind_linear": "one of them",
+    "fashionkit.datagen.audit.blind_transformer": "another",
+}
 
 
 def modules_of(source: str, module: str, is_package: bool) -> Iterator[tuple[int, str]]:

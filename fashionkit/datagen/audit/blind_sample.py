@@ -1,9 +1,9 @@
 """Which samples the question-only models see: a part of every family, once each question, without its picture.
 
-    samples of train, val, test ─► first phrasing of each program ─► lowest random numbers of each (family, side) ─► Questions
+    samples ─► first phrasing of each program ─► lowest random numbers of each family, learnt and judged ─► Questions
 
-The random number of a sample depends on seed and `qid` alone, and each stratum keeps its lowest (bottom-k sampling), so
-the same samples are chosen whatever the parts are. Memory follows the number asked for, not the size of the set.
+The random number of a sample depends on seed and `qid` alone, and each family keeps its lowest (bottom-k sampling): the
+same samples are chosen whatever the parts are. Memory follows the number asked for, not the size of the set.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Questions:
     """Question programs as ids, without what could be seen.
 
     Attributes:
-        qid: (n,) int64. template: (n,) int64 positions in the pack. paraphrase: (n,) int64.
-        slots: (n, 4) int64 vocabulary ids. answer: (n,) int64 vocabulary ids.
-        group: (n,) int64 split group of the picture, for intervals only.
+        qid: (n,) int64. template: (n,) int32 positions in the pack. paraphrase: (n,) int32.
+        slots: (n, 4) int32 vocabulary ids. answer: (n,) int32 vocabulary ids.
+        group: (n,) int32 split group of the picture, for intervals only.
         judged: (n,) bool; true in val and test, false in train.
     """
 
@@ -77,7 +77,7 @@ def draw_questions(store: VQAStore, limit: int, seed: int) -> Questions:
     found = [
         _lowest(store, split_names, family, quota, seed) for split_names, quota in ((LEARNT, learnt), (JUDGED, judged))
     ]
-    group = read_table(store.path, "images", ["group"])["group"].to_numpy().astype(np.int64)
+    group = read_table(store.path, "images", ["group"])["group"].to_numpy().astype(np.int32)
     columns = {n: np.concatenate([f[n] for f in found]) for n in found[0]}
     judged_rows = np.repeat([False, True], [len(f["qid"]) for f in found])
     slots = np.stack([columns[f"slot{i}"] for i in range(SLOTS)], axis=1)
@@ -134,7 +134,7 @@ def _lowest(store: VQAStore, splits: tuple[str, ...], family: Array, quota: Arra
         return {n: np.zeros(0, np.int64) for n in (*COLUMNS,)}
     held, _ = _cut(held, family, quota, limit)
     order = np.argsort(held["qid"], kind="stable")
-    return {n: held[n][order].astype(np.int64) for n in COLUMNS}
+    return {n: held[n][order].astype(np.int64 if n == "qid" else np.int32) for n in COLUMNS}
 
 
 COLUMNS = ("qid", "image", "template", "paraphrase", *(f"slot{i}" for i in range(SLOTS)), "answer")
