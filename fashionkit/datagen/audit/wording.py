@@ -83,11 +83,15 @@ def hashes(texts: pa.Array, key: int) -> Array:
     return total
 
 
-def distinct(columns: list[Array], limits: list[int]) -> tuple[Array, Array]:
-    """(k,) a row of each distinct combination, in ascending order, and (n,) the combination of each row.
+def distinct(columns: list[Array], limits: list[int]) -> tuple[Array, Array, Array]:
+    """Distinct combinations of the values of some columns, in ascending order.
 
     Args:
         columns: (n,) integers from 0. limits: More than the largest of each column.
+
+    Returns:
+        (k,) the first row of each combination; (n,) the combination of each row; (k,) ascending keys from 0, which mean
+        the same for all columns of these limits as long as the product of the limits is below 2^62.
     """
     code, size = np.zeros(len(columns[0]), np.int64), 1
     for column, limit in zip(columns, limits, strict=True):
@@ -102,7 +106,7 @@ def distinct(columns: list[Array], limits: list[int]) -> tuple[Array, Array]:
     combination = rank.take(coded.indices.to_numpy())
     row = np.empty(len(order), np.int64)
     row[combination[::-1]] = np.arange(len(code))[::-1]
-    return row, combination
+    return row, combination, coded.dictionary.to_numpy()[order]
 
 
 def questions_of(store: VQAStore, rows: dict[str, Array], at: Array) -> pa.Array:

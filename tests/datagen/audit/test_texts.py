@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fashionkit.datagen.audit import asked, counts
+from fashionkit.datagen.audit.asked import Questions
 from fashionkit.datagen.audit.options import AuditOptions
 from fashionkit.datagen.audit.texts import text_checks
 from fashionkit.datagen.audit.verdicts import Verdict
@@ -76,6 +78,24 @@ def test_workers_change_nothing(copy: Path) -> None:
     plant(copy, "train", first)
     rewrite(copy, "val", lambda there: [*there, there[0]])
     assert checked(copy) == checked(copy, workers=2)
+
+
+@pytest.mark.parametrize("limit", ["batch", "memory", "words"])
+def test_small_batches_and_a_short_memory_change_nothing(
+    copy: Path, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = modified(copy, "details/bow")
+    plant(copy, "train", *[{**row, "answer": VQAStore(copy).vocab.key.index("details/bow")}] * 2)
+    whole, forgotten = checked(copy), []
+    monkeypatch.setattr(counts, "BATCH_ROWS", 64)
+    if limit == "memory":
+        monkeypatch.setattr(asked, "MOST", 20)
+    if limit == "words":
+        monkeypatch.setattr(asked, "prod", lambda limits: 1 << 62)
+    forget = Questions.forget
+    monkeypatch.setattr(Questions, "forget", lambda self: (forgotten.append(1), forget(self))[1])
+    assert checked(copy) == whole and failed(copy)["duplicates", "the set"] == 1
+    assert len(forgotten) == 2 if limit == "batch" else len(forgotten) > 10
 
 
 # The answer in the question.
@@ -157,6 +177,14 @@ def test_the_share_of_the_longer_option_has_a_limit(copy: Path, right: int, n: i
     (verdict,) = (v for v in verdicts if v.check == "option-length")
     assert (verdict.scope, verdict.n, verdict.verdict) == ("C2.choose", n, "pass" if passes else "fail")
     assert f"{right / n:.4f}" in verdict.note
+
+
+def test_the_repeats_of_the_paraphrase_split_do_not_count_twice(copy: Path) -> None:
+    store = VQAStore(copy)
+    choices(copy, longer_right(store, 40, 80))
+    shutil.copy(sample_files(copy, "train")[0], sample_files(copy, "paraphrase")[0])
+    (verdict,) = (v for v in text_checks(store, OPTIONS) if v.check == "option-length")
+    assert (verdict.n, verdict.value) == (80, 0.0)
 
 
 def test_fair_choices_of_forty_seeds_pass(copy: Path) -> None:
@@ -241,7 +269,7 @@ def test_a_held_out_wording_in_another_split_is_found(copy: Path, split: str) ->
     assert failed(copy)["held-out-wording", f"wordings of {split}"] == 1
 
 
-def asked(folder: Path, split: str, image: int | None = None, qid: int | None = None) -> list[str]:
+def questions_of(folder: Path, split: str, image: int | None = None, qid: int | None = None) -> list[str]:
     """Questions of a split as they are read; of one sample."""
     found = [row for table in VQAStore(folder).iter(split, rendered=True) for row in table.to_pylist()]
     return [row["question"] for row in found if (image, qid) in ((None, None), (row["image"], row["qid"]))]
@@ -257,9 +285,9 @@ def test_an_open_wording_in_the_paraphrase_split_is_found(copy: Path) -> None:
     rewrite(copy, "paraphrase", change)
     found = failed(copy)
     assert found["held-out-wording", "wordings of paraphrase"] == 1
-    text = asked(copy, "paraphrase", row["image"], row["qid"])[0]
+    text = questions_of(copy, "paraphrase", row["image"], row["qid"])[0]
     for split in ("train", "val", "test"):
-        said = asked(copy, split)
+        said = questions_of(copy, split)
         assert found.get(("held-out-wording", f"texts of {split}"), 0) == said.count(text)
     assert any(place[1].startswith("texts of") for place in found)
 

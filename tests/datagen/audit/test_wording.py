@@ -56,9 +56,16 @@ def test_hashes_tell_like_texts_apart() -> None:
 def test_distinct_rows_are_found_however_many_numbers_there_could_be(rows: list[tuple[int, ...]], limit: int) -> None:
     rows += rows[::2]
     columns = [np.array(column) for column in zip(*rows, strict=True)]
-    row, combination = distinct(columns, [limit] * 5)
+    row, combination, key = distinct(columns, [limit] * 5)
     assert [rows[at] for at in row] == sorted(set(rows))
     assert [rows[row[number]] for number in combination] == rows
+    assert all(rows.index(rows[at]) == at for at in row)
+    assert (np.diff(key, prepend=-1) > 0).all()
+
+
+def test_keys_mean_the_same_for_all_columns() -> None:
+    _, _, key = distinct([np.array([3, 0, 3]), np.array([1, 5, 4])], [4, 6])
+    assert key.tolist() == [5, 19, 22]
 
 
 def said(store: VQAStore, key: str) -> set[str]:
