@@ -25,6 +25,7 @@ import pyarrow as pa
 from fashionkit.datagen.context import Context, phrasings
 from fashionkit.datagen.counter import mix, stream
 from fashionkit.datagen.expression import Slot
+from fashionkit.datagen.judge import modifiers
 from fashionkit.datagen.packs import Template
 from fashionkit.datagen.program import Batch, Runner
 from fashionkit.datagen.rules import Entailment
@@ -229,9 +230,8 @@ class Entailer:
                 continue
             ids = found.slots[slot.name]
             keep &= np.where(ids == self.s.root, "root" in implied.levels, self.spoken.take(ids))
-            for value in implied.stored_slots:
-                if value.kind == "value" and value.role == slot.role == "own":
-                    keep &= ~self.context.judge.misnames[found.slots[value.name], ids]
+        for value, noun in modifiers(implied):
+            keep &= ~self.context.judge.misnames[found.slots[value], found.slots[noun]]
         return keep
 
     def _answers(self, t: Template, image: Array, slots: dict[str, Array]) -> Array:

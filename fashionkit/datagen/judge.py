@@ -178,11 +178,10 @@ class Judge:
         return leaks
 
     def _misnames(self, t: Template, c: Candidates) -> Array:
-        """(n,) bool: a value before a noun makes the name of another category ("casual" sandals called "shoes")."""
+        """(n,) bool: a noun names another category with the value before it, or that says nothing (`misname_table`)."""
         found = np.zeros(len(c.batch), bool)
-        for value in (s.name for s in t.slots if s.kind == "value" and s.role == "own"):
-            for noun in (s.name for s in t.slots if s.kind == "category" and s.role == "own"):
-                found |= self.misnames[c.batch.slots[value], c.batch.slots[noun]]
+        for value, noun in modifiers(t):
+            found |= self.misnames[c.batch.slots[value], c.batch.slots[noun]]
         return found
 
     def _literals(self, t: Template) -> Array:
@@ -384,14 +383,34 @@ def _contains(texts: list[str], words: dict[tuple[str, ...], list[int]], size: i
     return found
 
 
+def modifiers(t: Template) -> set[tuple[str, str]]:
+    """(value slot, category slot): the value is said right before the category in some text."""
+    kinds = {slot.name: slot.kind for slot in t.slots}
+    found = set()
+    for place in (part for q in t.paraphrases for part in q.parts if not isinstance(part, str)):
+        for at, noun in enumerate(place.slots):
+            if kinds.get(noun) == "category":
+                found |= {(value, noun) for value in place.slots[:at] if kinds.get(value) == "value"}
+    return found
+
+
 def misname_table(s: Scenes) -> Array:
-    """(vocabulary, vocabulary) bool over (value, category): the adjective and the noun together name a category."""
+    """(vocabulary, vocabulary) bool over (value, category): the two together read like another category, or like none.
+
+    "Casual" sandals called "shoes" are no casual shoes, "smart-casual shoes" say "casual shoes", and a sports shoe that
+    is for "sports" is a sports shoe in any case.
+    """
     table = np.zeros((len(s.vocab), len(s.vocab)), bool)
     words = s.ontology.category_words
     for (attribute, key), value in s.vocab.value.items():
         adjective = s.ontology.attributes[attribute].values[key].adj
-        for name, category in s.vocab.category.items() if adjective else ():
-            table[value, category] = fold(f"{adjective} {s.ontology.categories[name].name}") in words
+        if not adjective:
+            continue
+        before = fold(adjective).split()
+        for name, category in s.vocab.category.items():
+            noun = fold(s.ontology.categories[name].name).split()
+            both = [" ".join([*before[i:], *noun]) for i in range(len(before))]
+            table[value, category] = any(phrase in words for phrase in both) or noun[: len(before)] == before
     return table
 
 

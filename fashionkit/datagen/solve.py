@@ -175,15 +175,11 @@ def drop_empty_unless_tied(t: Template, cells: Cells) -> None:
 def _tie(context: Context, counted: list[Counted], follower: int, leader: int) -> None:
     """Gives the follower its share; where it cannot reach it, the leader's cell shrinks until the share holds."""
     t = context.template(context.units[follower])
+    if t.family == "B5":
+        _negate(context, counted, follower, leader, 1.0, 0.0)
+        return
     ratio = t.share / (1 - t.share)
     one, two = counted[leader].cells, counted[follower].cells
-    if t.family == "B5":
-        # The same statement with the opposite answer; both sides of a cell keep equally many there, so here too.
-        opposite = dict(zip((one.code ^ 1).tolist(), one.keep.tolist(), strict=True))
-        two.keep = np.array([opposite.get(code, 0) for code in two.code.tolist()], np.int64)
-        drop_empty(two)
-        scale(two, ratio, 2)
-        return
     if context.template(context.units[leader]).needs == t.id:
         one.keep = np.where(np.isin(one.cell, two.cell), one.keep, 0)  # what is never missing needs no look
     cell = one.cell
@@ -218,14 +214,27 @@ def _needs(context: Context, counted: list[Counted]) -> dict[str, str]:
     return dropped
 
 
+def _negate(context: Context, counted: list[Counted], follower: int, leader: int, factor: float, carry: float) -> float:
+    """Gives negations a factor of their share of the same statements with the opposite answer; returns the carry.
+
+    Both sides of a cell keep equally many there, so here too.
+    """
+    share = context.template(context.units[follower]).share
+    one, two = counted[leader].cells, counted[follower].cells
+    opposite = dict(zip((one.code ^ 1).tolist(), one.keep.tolist(), strict=True))
+    two.keep = np.array([opposite.get(code, 0) for code in two.code.tolist()], np.int64)
+    drop_empty(two)
+    return scale(two, factor * share / (1 - share), 2, carry)
+
+
 def _fit_tied(context: Context, counted: list[Counted], tied: dict[int, int], targets: dict[str, int]) -> None:
     """Keeps negations within their family's share; not-present questions keep to their leaders whatever the share."""
-    made, carry = _family_totals(context, counted), 0.5
-    for number in tied:
-        t = context.template(context.units[number])
-        if t.family == "B5" and made.get("B5"):
-            drop_empty(counted[number].cells)
-            carry = scale(counted[number].cells, targets.get("B5", 0) / made["B5"], 2, carry)
+    made, carry = _family_totals(context, counted).get("B5", 0), 0.5
+    if made <= targets.get("B5", 0):
+        return
+    for follower, leader in tied.items():
+        if context.template(context.units[follower]).family == "B5":
+            carry = _negate(context, counted, follower, leader, targets.get("B5", 0) / made, carry)
 
 
 def set_budgets(context: Context, folder: Path, counted: list[Counted]) -> bool:
