@@ -114,7 +114,7 @@ def _told(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(f"{n:,} {word}" for word, n in counts.items() if n)
 
 
-_HEAD = ("what", "verdict", HIDDEN, "value", "at most", "95 % interval", "n")
+_HEAD = ("what", "verdict", HIDDEN, "value", "at most", "95% interval", "n")
 
 
 def _check(name: str, verdicts: Sequence[Verdict]) -> Html:
@@ -125,9 +125,7 @@ def _check(name: str, verdicts: Sequence[Verdict]) -> Html:
     listed = ordered[: max(MOST, failed)]
     drawn = [x for v in listed for x in (v.value, v.threshold, v.high) if x is not None and math.isfinite(x)]
     rows = [_row(v, max(drawn, default=1.0)) for v in listed]
-    made = table(
-        ["what", "verdict", HIDDEN, "value", "at most", "95 % interval", "n"], rows, plot=2, right=(3, 4, 5, 6)
-    )
+    made = table(_HEAD, rows, plot=2, right=range(3, 7))
     rest = len(ordered) - len(listed)
     left = f'<p class="note">{rest:,} more are in {AUDIT}.</p>' if rest else ""
     summary = Html(f'{badge(worst, worst)} {escape(name)} <span class="note">{_told(verdicts)}</span>')

@@ -162,7 +162,10 @@ def _facts(report: SetReport) -> Html:
         if s in samples or s in report.pictures
     ]
     said = "Pictures are divided once, with the catalogue; compositional and paraphrase are about pictures of test."
-    splits = table(["split", "pictures", "samples", "programs"], rows, said)
+    head, entailed = ["split", "pictures", "samples", "programs"], manifest.counts.get("entailed")
+    if isinstance(entailed, dict) and entailed:
+        head, rows = [*head, "entailed"], [[*row, entailed.get(row[0])] for row in rows]
+    splits = table(head, rows, said)
     facts: list[list[Cell]] = [
         ["made by", manifest.made_by],
         ["made at", str(manifest.provenance.get("time", "not stated"))],
@@ -274,7 +277,7 @@ def _difficulty(report: SetReport) -> Html:
         plots.append(histogram(family, _binned(counts), -LIMIT, LIMIT, (-4, -2, 0, 2, 4), f"median {_signed(median)}"))
         rows.append([family, int(counts.sum()), *(_signed(v) for v in (mean, low, median, high))])
     figures = table(
-        ["family", "samples", "mean", "5 %", "median", "95 %"], rows, "Difficulty by family", right=range(2, 6)
+        ["family", "samples", "mean", "5%", "median", "95%"], rows, "Difficulty by family", right=range(2, 6)
     )
     return Html(f'<div class="many">{"".join(plots)}</div>{folded("As a table", figures)}')
 

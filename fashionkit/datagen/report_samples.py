@@ -79,7 +79,7 @@ def checked_part(report: SetReport, judgements: Sequence[Judgement], source: str
     ]
     head = ["family", "right", "wrong", "cannot tell", "wrong at most", "with cannot tell"]
     line = banner(checked_line(told, len(report.checked), source), "pass" if told.bound <= GOOD else "")
-    bounds = table(head, cells, "Upper bounds at 95 % confidence, each family by itself", right=(4, 5))
+    bounds = table(head, cells, "Upper bounds at 95% confidence, each family by itself", right=(4, 5))
     return Html(line + bounds + _faults(report, judgements))
 
 
@@ -106,6 +106,6 @@ def checked_line(told: Tally, size: int, source: str = "") -> str:
     by = f" ({source})" if source else ""
     return (
         f"Checked by hand{by}: {told.judged:,} of {size:,} judged, {told.right:,} right, {told.wrong:,} wrong, "
-        f"{told.cannot_tell:,} cannot tell. With 95 % confidence at most {told.bound:.1%} of the questions are wrong, "
+        f"{told.cannot_tell:,} cannot tell. With 95% confidence at most {told.bound:.1%} of the questions are wrong, "
         f"every family counting the same; at most {told.worst:.1%} if those that nobody can tell are wrong, too."
     )

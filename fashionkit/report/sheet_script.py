@@ -36,7 +36,7 @@ kbd { font: 12px ui-monospace, "DejaVu Sans Mono", monospace; border: 1px solid 
  background: var(--paper); color: var(--ink); width: 100%; }
 .sheet:not(:has(#sheet-marks:checked)) .pic svg, .sheet:not(:has(#sheet-marks:checked)) .marks { display: none; }
 @media (max-width: 620px) { .checkbar { margin: 0 -14px 12px; padding: 8px 14px 6px; } .keys { display: none; }
- .check { scroll-margin-top: 140px; } button { padding: 4px 9px; } }
+ .check { scroll-margin-top: 172px; } button { padding: 4px 9px; } }
 @media (max-height: 620px) { .checkbar { position: static; } .check { scroll-margin-top: 12px; } }
 @media print { .judge .comment { border-color: #999; } }
 """

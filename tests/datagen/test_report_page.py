@@ -96,8 +96,10 @@ def test_the_page_says_what_was_counted(outfit_set: Made, tmp_path: Path) -> Non
     report = gather(outfit_set.path, 60, 60, workers=1)
     text = written(report, tmp_path)
     samples, programs = report.samples(), report.programs()
+    entailed = report.store.manifest.counts["entailed"]
     for split, number in samples.items():
-        assert row(text, split)[-2:] == [f"{number:,}", f"{programs[split]:,}"]
+        follow = f"{entailed[split]:,}" if split in entailed else ""
+        assert row(text, split)[1:] == [f"{number:,}", f"{programs[split]:,}", follow]
     at = text.index('id="families"')
     for family, mine in report.families().items():
         counts = report.counts.split[:, mine].sum(axis=1)
