@@ -97,24 +97,34 @@ class ExportArgs(JsonArg):
 
     path: str = arg("question set")
     out: str = arg("folder to write")
-    format: Literal["parquet", "llava", "jsonl"] = arg(
-        "parquet: text columns; llava: conversations a picture; jsonl: a line a sample", default="parquet"
+    format: Literal["parquet", "llava", "jsonl", "webdataset"] = arg(
+        "parquet: text columns; llava: conversations a picture; jsonl: a line a sample; webdataset: tar shards",
+        default="parquet",
     )
     splits: list[str] = arg("splits to export; all without it", default=())
-    catalog: str | None = arg("catalogue with the pictures; their file names go into the export", default=None)
+    catalog: str | None = arg(
+        "catalogue with the pictures; their file names go into the export, and into webdataset they themselves",
+        default=None,
+    )
+    shard_mb: int = arg("about how many MiB a shard of webdataset has", default=256)
+    workers: int = arg("processes; the result is the same for any number", default=1)
 
 
 def export(args: ExportArgs) -> None:
     """Writes a question set as text for other tools.
 
-    The Parquet export loads with Hugging Face `datasets` offline; llava is the conversation list of LLaVA.
+    The Parquet export loads with Hugging Face `datasets` offline; llava is the conversation list of LLaVA; webdataset
+    is a folder of tar files for each split, in which each picture stands beside a JSON file of its questions. Stopped
+    or killed, the same command continues.
 
     Example:
         fashionkit datagen export out/questions out/text --format jsonl
     """
     from fashionkit.datagen.export import export_set
 
-    counts = export_set(args.path, args.out, args.format, args.splits, args.catalog)
+    counts = export_set(
+        args.path, args.out, args.format, args.splits, args.catalog, workers=args.workers, shard_mb=args.shard_mb
+    )
     print(f"{args.out}: " + ", ".join(f"{split} {count:,}" for split, count in counts.items()))
     write_json(args.json, {"out": args.out, "format": args.format, "samples": counts})
 

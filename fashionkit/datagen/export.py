@@ -1,6 +1,7 @@
-"""Question sets as text for other tools: rendered Parquet, LLaVA conversations, JSON lines.
+"""Question sets as text for other tools: rendered Parquet, LLaVA conversations, JSON lines, WebDataset shards.
 
     samples ─► VQAStore.iter(rendered) ─► <out>/<split>/part-00000.parquet | .json | .jsonl  + manifest
+                                       ─► <out>/<split>/shard-00000.tar (`export_webdataset`)
 
 Parts follow the parts of the set, each written whole; an interrupted export goes on where it stopped.
 """
@@ -18,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fashionkit.datagen.export_webdataset import Shard, Tars
 from fashionkit.datagen.samples import SAMPLE_SPLITS, sample_files
 from fashionkit.datagen.store import VQAStore
 from fashionkit.engine import run_shards
@@ -32,18 +34,26 @@ from fashionkit.tables import (
     write_table,
 )
 
-SUFFIX = {"parquet": ".parquet", "llava": ".json", "jsonl": ".jsonl"}
+SUFFIX = {"parquet": ".parquet", "llava": ".json", "jsonl": ".jsonl", "webdataset": ".tar"}
 COLUMNS = ["qid", "image_id", "question", "answer", "family", "template", "difficulty"]
 
 
 def export_set(
-    path: str, out: str, form: str, splits: Sequence[str] = (), catalog: str | None = None, workers: int = 1
+    path: str,
+    out: str,
+    form: str,
+    splits: Sequence[str] = (),
+    catalog: str | None = None,
+    workers: int = 1,
+    shard_mb: int = 256,
 ) -> dict[str, int]:
     """Exports a question set; returns samples by split.
 
     Args:
-        path: Question set. out: Folder to write. form: `parquet`, `llava` or `jsonl`.
-        splits: Which; all where empty. catalog: Fills `image` with picture paths where the catalogue keeps files.
+        path: Question set. out: Folder to write. form: `parquet`, `llava`, `jsonl` or `webdataset`.
+        splits: Which; all where empty. catalog: Fills `image` with picture paths where the catalogue keeps files;
+            the pictures themselves go into `webdataset`.
+        workers: Processes. shard_mb: About how many MiB a shard of `webdataset` has.
 
     Raises:
         InputError: Unknown split or format, or `out` holds something else.
@@ -55,16 +65,30 @@ def export_set(
             raise InputError("no such split", file=path, found=split, allowed=SAMPLE_SPLITS)
     if form not in SUFFIX:
         raise InputError("no such format", found=form, allowed=SUFFIX)
-    names = _picture_names(store, catalog)
-    params = {"format": form, "splits": chosen, "set": store.manifest.content_hash(), "paths": catalog is not None}
+    tars = Tars(store, catalog, shard_mb) if form == "webdataset" else None
+    names = _picture_names(store, catalog) if tars is None else {}
+    params: dict[str, Any] = {
+        "format": form,
+        "splits": chosen,
+        "set": store.manifest.content_hash(),
+        "paths": catalog is not None,
+    }
+    params |= {} if tars is None else {"shard_mb": shard_mb}
     if (target / MANIFEST).exists() and (done := read_manifest(target)).params == params:
         return dict(done.counts)
     _claim(target, params)
     sweep_temporary(target)
-    shards = [(path, s, str(p), str(target), form) for s in chosen for p in sample_files(store.path, s)]
+    shards: list[Any] = [(path, s, str(p), str(target), form) for s in chosen for p in sample_files(store.path, s)]
+    if tars is not None:
+        shards = tars.plan(chosen, target)
     counts: Counter[str] = Counter({s: 0 for s in chosen})
     for split, rows in run_shards(
-        _export_part, shards, workers, initializer=_share, initargs=(store, names), describe="exporting"
+        _export_part if tars is None else _export_tar,
+        shards,
+        workers,
+        initializer=_share,
+        initargs=(store, names, tars),
+        describe="exporting",
     ):
         counts[split] += rows
     (target / ".export.json").unlink()
@@ -76,11 +100,12 @@ def export_set(
 
 _store: VQAStore | None = None
 _names: dict[str, str] = {}
+_tars: Tars | None = None
 
 
-def _share(store: VQAStore, names: dict[str, str]) -> None:
-    global _store, _names
-    _store, _names = store, names
+def _share(store: VQAStore, names: dict[str, str], tars: Tars | None) -> None:
+    global _store, _names, _tars
+    _store, _names, _tars = store, names, tars
 
 
 def _claim(target: Path, params: dict[str, Any]) -> None:
@@ -132,6 +157,12 @@ def _export_part(shard: tuple[str, str, str, str, str]) -> tuple[str, int]:
             lines = _conversations(table) if form == "llava" else _json_lines(table)
             write_atomic(out, lambda t: t.write_text(lines, encoding="utf-8") and None)
     return split, rows
+
+
+def _export_tar(shard: Shard) -> tuple[str, int]:
+    """Writes one tar unless it is there; returns its split and samples."""
+    assert _tars is not None
+    return shard.split, _tars.write(shard)
 
 
 def _text_table(store: VQAStore, samples: pa.Table) -> pa.Table:

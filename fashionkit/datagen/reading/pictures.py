@@ -93,22 +93,22 @@ class Pictures:
         )
 
 
-def picture_rows(catalog: Catalog, columns: list[str]) -> Iterator[pa.Table]:
-    """The table `images`, some columns, a part at a time.
+def read_pictures(path: Path, columns: list[str]) -> pa.Table:
+    """Some columns of one part of the table `images`.
 
     Raises:
-        InputError: A part is damaged.
+        InputError: The part is damaged.
     """
-    for path in table_parts(catalog.path, "images"):
-        try:
-            yield pq.read_table(path, columns=columns, partitioning=None)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"the file is damaged or not Parquet: {error}", file=path) from error
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"the file is damaged or not Parquet: {error}", file=path) from error
 
 
 def _held(catalog: Catalog, ids: pa.Array) -> Iterator[pa.Table]:
     """The wanted rows, in memory."""
-    for table in picture_rows(catalog, COLUMNS.names):
+    for path in table_parts(catalog.path, "images"):
+        table = read_pictures(path, COLUMNS.names)
         yield table.filter(pc.is_in(table["image_id"], ids))
 
 
@@ -118,8 +118,8 @@ def _unpacked(catalog: Catalog, folder: Path) -> Iterator[pa.Table]:
 
     def write(temporary: Path) -> None:
         with pa.OSFile(str(temporary), "wb") as out, pa.ipc.new_file(out, COLUMNS) as writer:
-            for table in picture_rows(catalog, COLUMNS.names):
-                writer.write_table(table.cast(COLUMNS))
+            for part in table_parts(catalog.path, "images"):
+                writer.write_table(read_pictures(part, COLUMNS.names).cast(COLUMNS))
 
     if not path.exists():
         write_atomic(path, write)
