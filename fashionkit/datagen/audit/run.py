@@ -109,13 +109,21 @@ def audit(
     verdicts += rerun_checks(store, catalog, workers)
     verdicts += text_checks(store, options, workers, say)
     verdicts += leak_checks(store, catalog, options, say, workers)
-    verdicts += [Verdict("blind", "all families", "skip", note=LEFT_OUT)]
+    verdicts += (
+        _blind(store, options, seed, say) if blind else [Verdict("blind", "all families", "skip", note=LEFT_OUT)]
+    )
     found = Audit(str(path), store.manifest.content_hash(), options, verdicts)
     write_text(Path(path) / AUDIT, json.dumps(found.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return found
 
 
 LEFT_OUT = "question-only models were left out (--no-blind)"
+
+
+def _blind(store: VQAStore, options: AuditOptions, seed: int, say: Say) -> list[Verdict]:
+    from fashionkit.datagen.audit.blind import blind_checks  # loads torch
+
+    return blind_checks(store, options, seed, say)
 
 
 def saved_options(store: VQAStore) -> AuditOptions:

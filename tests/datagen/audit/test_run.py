@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,21 @@ CHECKS = {
     "near-duplicate",
     "held-out-composition",
 }
+
+
+def test_question_only_models_come_last_and_count(few: Made, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the models, which take long: their verdicts close the gate."""
+    seen: list[Any] = []
+
+    def blind_checks(store: VQAStore, options: AuditOptions, seed: int, say: Any) -> list[Verdict]:
+        seen.append((store.path, options, seed))
+        return [Verdict("blind-ngram", "B2", "fail", 0.6, 0.52, 0.58, 0.62, 100)]
+
+    monkeypatch.setitem(sys.modules, "fashionkit.datagen.audit.blind", SimpleNamespace(blind_checks=blind_checks))
+    found = audit(copy, few.catalog, workers=1, seed=7)
+    assert seen == [(copy, AuditOptions(), 7)] and not found.passed
+    assert found.verdicts[-1].check == "blind-ngram" and "blind" not in found.left_out
+    assert "0.6000 (0.5800 to 0.6200)" in found.lines()[1]
 
 
 def test_a_planted_lean_fails_with_code_1(few: Made, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
