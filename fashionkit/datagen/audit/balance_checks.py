@@ -13,7 +13,8 @@ it: at most one clean set in a hundred fails that check (`CHANCE`, divided by th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,6 @@ import numpy.typing as npt
 from fashionkit.datagen.audit.counts import Counts, Facts, Tally, by_template
 from fashionkit.datagen.audit.options import AuditOptions
 from fashionkit.datagen.audit.verdicts import Verdict, at_most
-from fashionkit.datagen.packs import Template
 from fashionkit.datagen.samples import SAMPLE_SPLITS, SLOTS
 from fashionkit.datagen.store import VQAStore
 from fashionkit.datagen.vocab import NOT_PRESENT
@@ -100,59 +100,53 @@ def read_targets(store: VQAStore) -> dict[tuple[int, int], Tally] | None:
 
 
 def _open(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> Iterator[Verdict]:
-    """Open answers, together with the not-present questions in the same words."""
+    """Open answers against their targets, and not-present questions against the pack's share of the same words."""
     targets = read_targets(store)
     wide = by_template(facts, _together(counts), wide=True)
     for number, t in enumerate(store.pack.templates):
-        if facts.binary[number] or facts.choice[number] or t.balance == "tied":
+        here = {a: group for (n, a), group in wide.items() if n == number}
+        if facts.binary[number] or facts.choice[number] or t.balance == "tied" or not here:
             continue
-        tied = [n for n, f in enumerate(store.pack.templates) if f.tie == t.id and not facts.binary[n]]
-        here = sorted({a for (n, a) in wide if n in (number, *tied)})
-        if not here:
-            continue
-        if targets is None or not any(n == number for n, _ in targets):
-            why = "the set holds no table `balance`, so its targets are not known"
+        whole = sum(here.values(), Tally())
+        yield from _not_present(store, facts, wide, number, int(whole.count.sum()), options.majority_open)
+        split = {a: tally for (n, a), tally in (targets or {}).items() if n == number}
+        if not split:
+            why = "the set holds no table `balance`" if targets is None else "the table `balance` has no targets of it"
             yield Verdict("majority", t.id, "skip", note=why)
             continue
-        split = {a: tally for (n, a), tally in targets.items() if n == number}
-        whole = _against_target(store, wide, split.values(), number, tied, here, options.majority_open)
-        yield whole
-        for attribute in here if len(here) > 1 else ():
-            target = [split.get(int(facts.attributes[attribute]), Tally())]
-            part = _against_target(store, wide, target, number, tied, [attribute], options.majority_open)
-            if part.n >= ENOUGH:
-                scope = f"{whole.scope} {store.vocab.key[facts.attributes[attribute]]}"
-                yield Verdict("majority", scope, "info", part.value, part.threshold, n=part.n, note=part.note)
+        yield _against_target(t.id, store, whole, sum(split.values(), Tally()), options.majority_open)
+        for attribute, group in here.items():
+            if attribute and group.count.sum() >= ENOUGH:
+                target = split.get(int(facts.attributes[attribute]), Tally())
+                scope = _scope(store, facts, number, attribute)
+                yield replace(_against_target(scope, store, group, target, options.majority_open), verdict="info")
 
 
-def _against_target(
-    store: VQAStore,
-    wide: dict[tuple[int, int], Tally],
-    targets: Iterable[Tally],
-    number: int,
-    tied: list[int],
-    attributes: list[int],
-    allowed: float,
+def _not_present(
+    store: VQAStore, facts: Facts, wide: dict[tuple[int, int], Tally], number: int, present: int, allowed: float
+) -> Iterator[Verdict]:
+    """The share of "not present" among all questions in the words of one template."""
+    t = store.pack.templates[number]
+    for follower, f in enumerate(store.pack.templates):
+        absent = sum(int(group.count.sum()) for (n, _), group in wide.items() if n == follower)
+        if f.tie == t.id and absent and not facts.binary[follower]:
+            scope, n = f"{t.id}+{f.id}", absent + present
+            group = Tally(np.array([NOT_PRESENT]), np.array([absent]))
+            yield _largest("majority", scope, store, group, {NOT_PRESENT: f.share}, allowed, n)
+
+
+def _against_target(scope: str, store: VQAStore, group: Tally, target: Tally, allowed: float) -> Verdict:
+    """The most frequent answer of a template, or of one attribute of it, against its part of the targets."""
+    whole = max(float(target.count.sum()), 1e-9)
+    share = dict(zip(target.key.tolist(), (target.count / whole).tolist(), strict=True))
+    return _largest("majority", scope, store, group, share, allowed, int(group.count.sum()))
+
+
+def _largest(
+    check: str, scope: str, store: VQAStore, group: Tally, share: dict[int, float], allowed: float, n: int
 ) -> Verdict:
-    """The most frequent answer of a template and of those that follow it, against its share of the targets."""
-    target = sum(targets, Tally())
-    share = dict(zip(target.key.tolist(), (target.count / max(target.count.sum(), 1e-9)).tolist(), strict=True))
-    followers = [n for n in tied if any((n, a) in wide for a in attributes)]
-    odds = {n: _odds(store.pack.templates[n]) for n in followers}
-    share = {answer: s / (1 + sum(odds.values())) for answer, s in share.items()}
-    share[NOT_PRESENT] = share.get(NOT_PRESENT, 0.0) + sum(odds.values()) / (1 + sum(odds.values()))
-    group = sum((wide.get((n, a), Tally()) for n in (number, *followers) for a in attributes), Tally())
-    scope = "+".join(store.pack.templates[n].id for n in (number, *followers))
-    return _largest("majority", scope, store, group, share, allowed)
-
-
-def _odds(t: Template) -> float:
-    return t.share / (1 - t.share)
-
-
-def _largest(check: str, scope: str, store: VQAStore, group: Tally, share: dict[int, float], allowed: float) -> Verdict:
-    """Fails where the most frequent answer exceeds its share by more than `allowed` and by more than one sample."""
-    n, at = int(group.count.sum()), int(group.count.argmax())
+    """Fails where the most frequent of `n` answers exceeds its share by more than `allowed`, and by over one sample."""
+    at = int(group.count.argmax())
     answer, most = int(group.key[at]), int(group.count[at])
     wanted = share.get(answer, 0.0)
     outcome: Outcome = "pass" if most <= max((wanted + allowed) * n, wanted * n + 1) else "fail"
@@ -170,7 +164,7 @@ def _choices(store: VQAStore, facts: Facts, counts: Counts, options: AuditOption
             n = int(group.count.sum())
             share = {answer: half / n for answer, half in held.get(template, {}).items()}
             scope = store.pack.templates[template].id
-            yield _largest("majority", scope, store, group, share, options.majority_open)
+            yield _largest("majority", scope, store, group, share, options.majority_open, n)
 
 
 def _association(store: VQAStore, facts: Facts, counts: Counts, options: AuditOptions) -> Iterator[Verdict]:

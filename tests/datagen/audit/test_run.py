@@ -211,6 +211,13 @@ def test_bad_input(
     assert problem in capsys.readouterr().err and not (copy / "audit.json").exists()
 
 
+def test_help_teaches_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("datagen", "audit", "--help") == 0
+    said = capsys.readouterr().out
+    assert "fashionkit datagen audit out/questions" in said.split("example:")[1]
+    assert all(flag in said for flag in ("--catalog", "--spec", "--no-blind", "--all", "--workers", "--json"))
+
+
 def test_lines_put_failures_first_and_count_scopes() -> None:
     verdicts = [
         Verdict("majority", "A", "pass", 0.5, 0.52, n=10),
