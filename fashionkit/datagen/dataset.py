@@ -27,7 +27,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
-from fashionkit.datagen.reading.batches import ImageBatches, SampleBatches, placed
+from fashionkit.datagen.reading.batches import AHEAD, ImageBatches, SampleBatches, placed
 from fashionkit.datagen.reading.order import Rounds, order_key, permute
 from fashionkit.datagen.reading.reader import Columns, Reader, rows_of
 from fashionkit.datagen.reading.records import RECORD
@@ -213,6 +213,7 @@ class VQAStream(_Reopened, IterableDataset[Any]):
         self._place, self._exact = (0, 0), False
         self._plan: tuple[int, Array, Array, Array] | None = None
         self._window: tuple[tuple[int, int], Array] | None = None
+        self._ahead: dict[tuple[int, int], Array] = {}
 
     def __len__(self) -> int:
         """Batches of an epoch on this rank, or samples."""
@@ -255,7 +256,19 @@ class VQAStream(_Reopened, IterableDataset[Any]):
 
     def fetch(self, epoch: int, number: int) -> Batch:
         """The collated batch."""
-        return _tensors(self.reader.columns(self._records(epoch, np.arange(*self.rounds.span(number)))))
+        return _tensors(self.reader.columns(self._ahead_of(epoch, number)))
+
+    def _ahead_of(self, epoch: int, number: int) -> Array:
+        """The records of one batch; those of this worker's next ones are worked out with it, which costs little more."""
+        if (epoch, number) not in self._ahead:
+            info = get_worker_info()
+            step = 1 if info is None else info.num_workers
+            numbers = range(number, min(number + step * AHEAD, len(self)), step)
+            spans = [self.rounds.span(one) for one in numbers]
+            records = self._records(epoch, np.concatenate([np.arange(*span) for span in spans]))
+            parts = np.split(records, np.cumsum([hi - lo for lo, hi in spans])[:-1])
+            self._ahead = {(epoch, one): part for one, part in zip(numbers, parts, strict=True)}
+        return self._ahead[epoch, number]
 
     def _batches(self, epoch: int, first: int, step: int) -> Iterator[Batch]:
         for number in range(first, len(self), step):

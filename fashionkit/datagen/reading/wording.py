@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fashionkit.datagen.packs import Place, Template
+from fashionkit.datagen.reading.texts import Texts
 from fashionkit.datagen.render import Renderer
 from fashionkit.datagen.samples import SLOTS
 from fashionkit.datagen.vocab import LOOK
@@ -26,7 +27,7 @@ Array = npt.NDArray[Any]
 # Columns of the ids that a place may ask for: the slots, the attributes of the values in them, two nouns, nothing.
 _ATTRIBUTE, _LOOK, _ROOT, _NOTHING = SLOTS, 2 * SLOTS, 2 * SLOTS + 1, 2 * SLOTS + 2
 MOST_CODES = 1 << 62
-KEPT = 1 << 19  # questions, and words, that a process keeps: some 100 MB where there are so many
+KEPT = 1 << 20  # questions that a process keeps, and words: some 100 MB where there are so many
 
 
 class Wording:
@@ -44,7 +45,7 @@ class Wording:
         self._compile()
         codes = max(len(self._formats), len(self._functions)) * self._radix**SLOTS
         self.fits = codes < MOST_CODES  # else there are some 10,000 ids, and `Renderer` writes everything
-        self._known: dict[int, str] = {}
+        self._known = Texts(kept)
         self._words: dict[int, str] = {}
 
     def questions(self, template: Array, paraphrase: Array, slots: Array) -> list[str]:
@@ -58,15 +59,17 @@ class Wording:
             return self.renderer.questions(template, paraphrase, list(slots.T)).to_pylist()
         form = self._first_form[template] + paraphrase
         codes = form * self._radix**SLOTS + slots @ self._weights
-        texts = list(map(self._known.get, codes.tolist()))
-        new = [at for at, text in enumerate(texts) if text is None]
-        if new:
-            written = self._write(form[new], slots[new])
-            for at, text in zip(new, written, strict=True):
-                texts[at] = text
-            if len(self._known) < self.kept:
-                self._known.update(zip(codes[new].tolist(), written, strict=True))
-        return texts  # type: ignore[return-value]  # no None is left
+        at = self._known.find(codes)
+        new = np.flatnonzero(at < 0)
+        if not len(new):
+            return self._known.take(at)
+        fresh, first, which = np.unique(codes[new], return_index=True, return_inverse=True)
+        written = self._write(form[new[first]], slots[new[first]])
+        texts = np.empty(len(codes), object)
+        texts[at >= 0] = self._known.take(at[at >= 0])
+        texts[new] = np.array(written, object)[which]
+        self._known.add(fresh, written)
+        return texts.tolist()
 
     def _write(self, form: Array, slots: Array) -> list[str]:
         """n texts of the forms; slots are (n, 4)."""
@@ -123,19 +126,17 @@ class Wording:
         numbers = codes.tolist()
         words = list(map(self._words.get, numbers))
         if None in words:
-            for code in {n for n, word in zip(numbers, words, strict=True) if word is None}:
-                self._words[code] = self._say(code)
+            self._learn(np.unique(np.array([n for n, word in zip(numbers, words, strict=True) if word is None])))
             words = list(map(self._words.get, numbers))
         return words  # type: ignore[return-value]  # no None is left
 
-    def _say(self, code: int) -> str:
-        digits = []
-        for _ in range(SLOTS):
-            code, digit = divmod(code, self._radix)
-            digits.append(digit)
-        function, first = self._functions[code]
-        text = self.renderer.grammar.say(function, tuple(digit - 1 for digit in reversed(digits) if digit))
-        return text[:1].upper() + text[1:] if first else text
+    def _learn(self, codes: Array) -> None:
+        functions, ids = np.divmod(codes, self._radix**SLOTS)
+        digits = ids[:, None] // self._weights % self._radix  # n, 4
+        for code, function, row in zip(codes.tolist(), functions.tolist(), digits.tolist(), strict=True):
+            name, first = self._functions[function]
+            text = self.renderer.grammar.say(name, tuple(digit - 1 for digit in row if digit))
+            self._words[code] = text[:1].upper() + text[1:] if first else text
 
 
 def _source(t: Template, stored: Sequence[str], name: str) -> int:
