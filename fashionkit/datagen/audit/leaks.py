@@ -415,9 +415,10 @@ def _meet(phash: Array, side: Array, bits: int, a: Array, b: Array, earlier: lis
 def _near(catalog: Catalog, pictures: Pictures, bits: int) -> Iterator[Verdict]:
     """Near duplicates across splits, and what their hashes alone would call so."""
     table = catalog.table("images", ["image_id", "phash"]).combine_chunks()
-    rows = pc.index_in(pictures.ids, value_set=table["image_id"].combine_chunks())
-    phash = table["phash"].combine_chunks().take(rows)
-    sums, valid = _block_sums(catalog, pictures)
+    ids = table["image_id"].combine_chunks()
+    rows = pc.fill_null(pc.index_in(ids, value_set=pictures.ids), -1).to_numpy()  # of the set, by row of the catalogue
+    phash = table["phash"].combine_chunks().take(pc.index_in(pictures.ids, value_set=ids))
+    sums, valid = _block_sums(catalog, rows, len(pictures.ids))
     usable = np.flatnonzero(valid & phash.is_valid().to_numpy(zero_copy_only=False))
     if not len(usable):
         yield Verdict("near-duplicate", "the set", "skip", note="the catalogue holds no pictures")
@@ -435,7 +436,7 @@ def _near(catalog: Catalog, pictures: Pictures, bits: int) -> Iterator[Verdict]:
         kept.append(np.stack([a, b], 1)[bound < limit])
     pairs = np.concatenate(kept)
     asked, place = np.unique(pairs, return_inverse=True)
-    near = pairs[pixel_sums(_thumbs(catalog, pictures, asked), place.reshape(-1, 2)) < limit]
+    near = pairs[pixel_sums(_thumbs(catalog, rows, asked), place.reshape(-1, 2)) < limit]
     note = f"within {bits} bits and {SplitOptions().pixel_difference:g} of 255 a pixel"
     named = f"; {pictures.named(near.reshape(-1))}" if len(near) else ""
     yield at_most("near-duplicate", "the set", float(len(near)), 0.0, len(usable), note + named)
@@ -443,32 +444,37 @@ def _near(catalog: Catalog, pictures: Pictures, bits: int) -> Iterator[Verdict]:
     yield Verdict("near-duplicate", "by hash alone", "info", float(by_hash), n=len(usable), note=why)
 
 
-def _read_thumbs(catalog: Catalog, pictures: Pictures) -> Iterator[tuple[Array, Array]]:
-    """Batches of the set's pictures with a small copy: their rows, and `[n, 3072]` bytes."""
+def _read_thumbs(catalog: Catalog, rows: Array) -> Iterator[tuple[Array, Array]]:
+    """Batches of the set's pictures with a small copy: their rows, and `[n, 3072]` bytes.
+
+    Args:
+        catalog: The catalogue. rows: The row in the set of each of its pictures, -1 where it is none of the set's.
+    """
+    at = 0
     for part in table_parts(catalog.path, "images"):
-        for batch in pq.ParquetFile(part).iter_batches(BATCH, columns=["image_id", "thumb"]):
-            rows = pc.index_in(batch["image_id"], value_set=pictures.ids)
-            wanted = pc.and_(pc.is_valid(batch["thumb"]), pc.is_valid(rows))
-            thumbs = batch["thumb"].filter(wanted)
+        for batch in pq.ParquetFile(part).iter_batches(BATCH, columns=["thumb"]):
+            here, thumbs = rows[at : at + batch.num_rows], batch["thumb"]
+            at += batch.num_rows
+            wanted = thumbs.is_valid().to_numpy(zero_copy_only=False) & (here >= 0)
+            thumbs = thumbs.filter(pa.array(wanted))
             if (pc.binary_length(thumbs).to_numpy(zero_copy_only=False) != THUMB_BYTES).any():
                 raise InputError(f"a thumb must have {THUMB_BYTES} bytes", file=part, column="thumb")
             blob = np.frombuffer(b"".join(thumbs.to_pylist()), np.uint8)
-            yield rows.filter(wanted).to_numpy(zero_copy_only=False), blob.reshape(-1, THUMB_BYTES)
+            yield here[wanted], blob.reshape(-1, THUMB_BYTES)
 
 
-def _block_sums(catalog: Catalog, pictures: Pictures) -> tuple[Array, Array]:
+def _block_sums(catalog: Catalog, rows: Array, n: int) -> tuple[Array, Array]:
     """(n, 48) sums over blocks of 8 x 8 pixels, whose differences bound those of the pixels from below; (n,) bool."""
-    sums, valid = np.zeros((len(pictures.ids), 48), np.int32), np.zeros(len(pictures.ids), bool)
-    for rows, thumbs in _read_thumbs(catalog, pictures):
-        sums[rows] = thumbs.reshape(-1, 4, 8, 4, 8, 3).sum((2, 4), dtype=np.int32).reshape(-1, 48)
-        valid[rows] = True
+    sums, valid = np.zeros((n, 48), np.int32), np.zeros(n, bool)
+    for some, thumbs in _read_thumbs(catalog, rows):
+        sums[some] = thumbs.reshape(-1, 4, 8, 4, 8, 3).sum((2, 4), dtype=np.int32).reshape(-1, 48)
+        valid[some] = True
     return sums, valid
 
 
-def _thumbs(catalog: Catalog, pictures: Pictures, asked: Array) -> Array:
+def _thumbs(catalog: Catalog, rows: Array, asked: Array) -> Array:
     """`[m, 3072]` bytes of the pictures `asked`, which ascend."""
     found = np.zeros((len(asked), THUMB_BYTES), np.uint8)
-    for rows, thumbs in _read_thumbs(catalog, pictures) if len(asked) else ():
-        wanted = np.isin(rows, asked)
-        found[np.searchsorted(asked, rows[wanted])] = thumbs[wanted]
+    for some, thumbs in _read_thumbs(catalog, np.where(np.isin(rows, asked), rows, -1)) if len(asked) else ():
+        found[np.searchsorted(asked, some)] = thumbs
     return found
