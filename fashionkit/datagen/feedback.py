@@ -60,6 +60,7 @@ class Feedback:
 
     Attributes:
         shrink: `images` and `items` → the number of losses at which half of an effect is believed.
+        spread: The same → standard deviation of the true effects.
 
     Raises:
         InputError: No such folder, unfinished, or of another kind or schema.
@@ -68,38 +69,51 @@ class Feedback:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.manifest: Manifest = read_manifest(self.path, KIND, SCHEMA)
-        self.shrink: dict[str, float] = self.manifest.params["shrink"]
+        self.shrink: dict[str, float] = self._levels("shrink")
+        self.spread: dict[str, float] = self._levels("spread")
+
+    def _levels(self, name: str) -> dict[str, float]:
+        levels: Any = self.manifest.params.get(name)
+        named = isinstance(levels, dict) and set(levels) in ({"images", "items"}, set())
+        if not named or not all(isinstance(v, int | float) and v >= 0 for v in levels.values()):
+            raise InputError("the manifest is damaged: `images` and `items` needed", file=self.path, column=name)
+        found: dict[str, float] = levels
+        return found
 
     def table(self, name: str, schema: pa.Schema) -> pa.Table:
         """One of the tables; empty where the folder has none."""
         return read_table(self.path, name, schema.names) if table_parts(self.path, name) else schema.empty_table()
 
     def scores(self, s: Scenes) -> tuple[Array, Array]:
-        """Predicted loss of pictures and of items, as z-scores over those of which losses are known.
+        """Predicted loss of pictures and of items, in standard deviations of the true effects.
+
+        What is little known lies near 0, the mean, so chance gets no weight: were these z-scores, a feedback of mere
+        chance would decide as much as any other.
 
         Args:
             s: The catalogue of the set to be made.
 
         Returns:
-            (I,) and (M,) float32; 0, the mean, where nothing is known.
+            (I,) and (M,) float32; 0 where nothing is known.
 
         Raises:
             InputError: The folder holds no losses, or none of a picture of this catalogue.
         """
         images, items = self.table("images", IMAGES), self.table("items", ITEMS)
-        if not images.num_rows:
+        if not images.num_rows or not self.shrink or not self.spread:
             hint = "set `difficulty: {loss: 0}`, or make the feedback from losses"
             raise InputError("the feedback holds no losses, which `difficulty.loss` weighs", file=self.path, hint=hint)
         ids = pa.array(s.image_ids, pa.string())
-        seen, effect = np.zeros(len(ids), bool), np.zeros(len(ids))
+        effect = np.zeros(len(ids))
         at, rows = _matched(images["image_id"], ids)
         if not len(at):
             hint = "take the feedback that was made from questions about this catalogue"
             raise InputError("the feedback names no picture of this catalogue", file=self.path, hint=hint)
         n = images["n"].to_numpy()[rows]
-        seen[at], effect[at] = True, images["excess"].to_numpy()[rows] * n / (n + self.shrink["images"])
+        effect[at] = images["excess"].to_numpy()[rows] * n / (n + self.shrink["images"])
         item = effect[s.image] + self._of_items(s, items, ids)
-        return _z(effect, seen), _z(item, seen[s.image])
+        spread = float(np.hypot(self.spread["images"], self.spread["items"])) or 1.0
+        return (effect / spread).astype(np.float32), (item / spread).astype(np.float32)
 
     def _of_items(self, s: Scenes, items: pa.Table, ids: pa.Array) -> Array:
         """(M,) effects: what was said of an item by its own category and by those above it counts together."""
@@ -162,10 +176,3 @@ def _lines(vocab: Vocab) -> Array:
     for number, chain in chains.items():
         table[number, : len(chain)] = [position[key] for key in chain]
     return table
-
-
-def _z(effect: Array, seen: Array) -> Array:
-    """(n,) float32 z-scores by the moments of what was seen; 0 elsewhere."""
-    part = effect[seen]
-    deviation = part.std()
-    return np.where(seen, (effect - part.mean()) / (deviation if deviation > 1e-9 else 1.0), 0).astype(np.float32)

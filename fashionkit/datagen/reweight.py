@@ -154,13 +154,13 @@ def reweight(path: str | Path, losses: str | Path, out: str | Path, options: Nex
         raise InputError("no row of the file can be used", file=source, found=found or "no rows")
     if "qid" in rows.columns:
         hardness = measure(store, *(rows.columns[name] for name in ("qid", "loss", "predicted")))
-        tables, shrink, explained = _hard_tables(store, hardness)
+        tables, params, explained = _hard_tables(store, hardness)
         confused = hardness.confused
     else:
-        tables, shrink, explained = {}, {}, {}
+        tables, params, explained = {}, {"shrink": {}, "spread": {}}, {}
         confused = np.stack([rows.columns[name] for name in MATRIX], 1)
     tables |= {"confusion": _keyed(store, confused), "rejects": rows.table()}
-    _write(store, out / "feedback", tables, shrink, sha256_file(source), used)
+    _write(store, out / "feedback", tables, params, sha256_file(source), used)
     _next_spec(store, out, options, "images" in tables, len(confused) > 0)
     return ReweightReport(str(out), used, rows.rejected, explained, most_confused(tables["confusion"]))
 
@@ -244,7 +244,7 @@ def checked_matrix(table: pa.Table, store: VQAStore) -> Rows:
     return rows
 
 
-def _hard_tables(store: VQAStore, hardness: Hardness) -> tuple[Tables, dict[str, float], dict[str, float]]:
+def _hard_tables(store: VQAStore, hardness: Hardness) -> tuple[Tables, dict[str, Any], dict[str, float]]:
     ids, size = np.array(store.image_ids), len(store.vocab)
     pictures, items = hardness.pictures, hardness.items
     keys = np.array(store.vocab.key)[items.code % size]
@@ -253,7 +253,10 @@ def _hard_tables(store: VQAStore, hardness: Hardness) -> tuple[Tables, dict[str,
         "images": pa.table({"image_id": ids[pictures.code], **_excess(pictures)}, schema=IMAGES),
         "items": pa.table(columns, schema=ITEMS),
     }
-    return tables, {"images": pictures.shrink(), "items": items.shrink()}, hardness.explained()
+    levels = {"images": pictures, "items": items}
+    shrink = {name: groups.shrink() for name, groups in levels.items()}
+    spread = {name: groups.variances()[1] ** 0.5 for name, groups in levels.items()}
+    return tables, {"shrink": shrink, "spread": spread}, hardness.explained()
 
 
 def _excess(groups: Groups) -> dict[str, Array]:
@@ -282,12 +285,12 @@ def most_confused(table: pa.Table) -> list[dict[str, Any]]:
     return [{"answer": r["answer"], "predicted": r["predicted"], "share": r["count"] / n, "n": n} for r, n in shown]
 
 
-def _write(store: VQAStore, folder: Path, tables: Tables, shrink: dict[str, float], losses: str, used: int) -> None:
+def _write(store: VQAStore, folder: Path, tables: Tables, params: dict[str, Any], losses: str, used: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
     for name, table in tables.items():
         if table.num_rows:
             write_table(part_path(folder, name, 0), table)
-    manifest = Manifest(KIND, SCHEMA, params={"shrink": shrink})
+    manifest = Manifest(KIND, SCHEMA, params=params)
     manifest.counts = {"used": used, **{name: table.num_rows for name, table in tables.items()}}
     manifest.inputs = {"questions": store.manifest.content_hash(), "losses": losses}
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,19 +13,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fashionkit.catalog.catalog import Catalog
 from fashionkit.cli import main
+from fashionkit.datagen.context import Context
 from fashionkit.datagen.feedback import KNOWN, Feedback
 from fashionkit.datagen.generate import generate
 from fashionkit.datagen.negatives import NegativeOptions, category_drawer, value_drawer
+from fashionkit.datagen.packs import FAMILIES
 from fashionkit.datagen.reweight import SET_KEY, NextOptions, ReweightReport, reweight
 from fashionkit.datagen.scene import Scenes, load_scenes
 from fashionkit.datagen.spec import load_spec
 from fashionkit.datagen.store import VQAStore
-from fashionkit.tables import InputError, read_manifest, read_table, verify
-from tests.datagen.conftest import FEW, Made, cell_of, made, make_catalog, random_pictures, samples_of, told
+from fashionkit.tables import (
+    InputError,
+    Manifest,
+    part_path,
+    read_manifest,
+    read_table,
+    verify,
+    write_manifest,
+    write_table,
+)
+from tests.datagen.conftest import Made, cell_of, made, make_catalog, random_pictures, samples_of, told
 
 NO_LOSSES = {"loss": pa.array([], pa.float64()), "qid": pa.array([], pa.int64())}
+ASKED = {family: 0.0 for family in FAMILIES if family not in ("B1", "B2", "C1")}
 HARD = 3.0  # what planted losses are higher by
 Columns = dict[str, Any]
 
@@ -75,6 +86,8 @@ def test_pictures_are_hard_beyond_their_questions(outfit_set: Made, planted: np.
     assert min(hard) > max(easy) and np.mean(hard) - np.mean(easy) == pytest.approx(1, abs=0.1)
     assert sum(row["n"] for row in images) == report.used == len(planted)
     assert feedback.shrink["images"] < 5 and report.explained["unit"] > 0.7 > 0.2 > report.explained["picture"] > 0.05
+    items = read_table(feedback.path, "items")
+    assert np.average(np.abs(items["excess"]), weights=items["n"]) < 0.25, "an item is hard beyond its picture only"
     # Kinds of questions are unequally many in pictures, and yet make none look hard.
     left = [e - (image % 5 == 0) for image, e in excess.items()]
     assert np.std(left) < 0.1
@@ -98,6 +111,17 @@ def test_items_are_hard_beyond_their_picture(outfit_set: Made, scenes: Scenes, t
     assert (of_item[~train_items] == 0).all() and (of_image[scenes.split > 0] == 0).all()
 
 
+def test_chance_gets_no_weight(outfit_set: Made, scenes: Scenes, tmp_path: Path) -> None:
+    rows, most = train(outfit_set), []
+    for seed in range(6):
+        (tmp_path / str(seed)).mkdir()
+        loss = np.random.default_rng(seed).normal(size=len(rows["qid"]))
+        learn(outfit_set, tmp_path / str(seed), {"qid": rows["qid"], "loss": loss})
+        _, of_item = Feedback(tmp_path / str(seed) / "next" / "feedback").scores(scenes)
+        most.append(float(np.abs(of_item).mean()))
+    assert np.median(most) < 0.3, "z-scores would have 0.8"
+
+
 def test_scores_are_joined_by_picture_not_by_row(outfit_set: Made, planted: np.ndarray, tmp_path: Path) -> None:
     learn(outfit_set, tmp_path, {"qid": train(outfit_set)["qid"], "loss": planted})
     pictures = random_pictures(tmp_path / "some", 90, 3, one=False)
@@ -112,6 +136,26 @@ def test_scores_are_joined_by_picture_not_by_row(outfit_set: Made, planted: np.n
     strange = make_catalog(tmp_path / "strange", [replace(p, image_id="x" + p.image_id) for p in pictures])
     with pytest.raises(InputError, match="names no picture of this catalogue"):
         feedback.scores(load_scenes(strange))
+
+
+def test_an_item_has_what_was_said_of_it_under_any_name(scenes: Scenes, tmp_path: Path) -> None:
+    feet = [scenes.vocab.category[key] for key in ("shoes", "boots")]
+    item = int(np.flatnonzero(np.isin(scenes.leaf, feet))[0])
+    image_id, leaf = scenes.image_ids[scenes.image[item]], scenes.vocab.key[scenes.leaf[item]]
+    said = {leaf: (2, 1.0), "footwear": (4, 4.0), "hat": (9, 9.0), "of another ontology": (9, 9.0)}
+    items = [{"image_id": image_id, "category": c, "n": n, "excess": e} for c, (n, e) in said.items()]
+    items.append({"image_id": "elsewhere", "category": leaf, "n": 9, "excess": 9.0})
+    images = pa.table({"image_id": [image_id], "n": [6], "excess": [3.0]})
+    for name, table in (("images", images), ("items", pa.Table.from_pylist(items))):
+        write_table(part_path(tmp_path, name, 0), table)
+    params = {"shrink": {"images": 6, "items": 3}, "spread": {"images": 3, "items": 4}}
+    write_manifest(tmp_path, Manifest("feedback", 1, params=params))
+    of_image, of_item = Feedback(tmp_path).scores(scenes)
+    of_picture = 3.0 * 6 / (6 + 6)
+    assert of_image[scenes.image[item]] == pytest.approx(of_picture / 5)
+    assert of_item[item] == pytest.approx((of_picture + (2 * 1.0 + 4 * 4.0) / (2 + 4 + 3)) / 5)
+    elsewhere = scenes.image != scenes.image[item]
+    assert not of_item[elsewhere].any() and np.count_nonzero(of_image) == 1
 
 
 def test_what_is_told_for_what_is_counted_in_open_questions_alone(outfit_set: Made, tmp_path: Path) -> None:
@@ -169,6 +213,24 @@ def test_a_matrix_makes_what_is_confused_more_alike(outfit_set: Made, scenes: Sc
     assert kinds[1] != kinds[0] and kinds[1] == pytest.approx(kinds[0] + 0.75 * 50 / 70 * (1 - kinds[0]), rel=1e-5)
 
 
+def test_a_wrong_value_is_as_hard_as_the_right_one_is_taken_for_it(
+    scenes: Scenes, outfit_set: Made, tmp_path: Path
+) -> None:
+    learn(outfit_set, tmp_path, matrix(VQAStore(outfit_set.path), {("colour/red", "colour/white"): 1000}), alpha=0.0)
+    spec = replace(outfit_set.spec, feedback=str(tmp_path / "next" / "feedback"), negatives=NegativeOptions(alpha=0.0))
+    context = Context(scenes, VQAStore(outfit_set.path).pack, spec)
+    unit = next(u for u in context.units if context.template(u).id == "B2.verify" and u.attributes == ("colour",))
+    c = context.proposer.propose(unit, 0, len(scenes.image_ids))
+    hard = context.judge.judge(unit, c).confusable
+    asked, true = c.batch.slots["v"], scenes.value[c.row, scenes.attributes.index("colour")]
+    plain, known = value_drawer(scenes, "colour", NegativeOptions()), 1000 / (1000 + KNOWN)
+    for right, wrong in (("red", "white"), ("white", "red")):
+        rows = (true == one_id(scenes, right)) & (asked == one_id(scenes, wrong))
+        alike = plain.similar[one_id(scenes, right) - plain.base, one_id(scenes, wrong) - plain.base]
+        told_so = known + (1 - known) * alike if right == "red" else alike
+        assert rows.sum() > 3 and hard[rows] == pytest.approx(told_so, rel=1e-5)
+
+
 def one_id(scenes: Scenes, key: str) -> int:
     return scenes.vocab.value["colour", key]
 
@@ -176,7 +238,8 @@ def one_id(scenes: Scenes, key: str) -> int:
 @pytest.fixture(scope="module")
 def few(outfits: Path, tmp_path_factory: pytest.TempPathFactory, unsynced: None) -> Made:
     """Few questions of many that could be asked, so that there is a choice."""
-    return made(outfits, tmp_path_factory.mktemp("sets") / "few", families=FEW, samples=900)
+    out = tmp_path_factory.mktemp("sets") / "few"
+    return made(outfits, out, families=ASKED, drop=["B2.modified", "B2.kind_value", "C1.modified"], samples=600)
 
 
 def next_round(few: Made, folder: Path, out: str, workers: int = 1, **changes: float) -> Made:
@@ -254,7 +317,7 @@ def test_another_feedback_is_another_set(few: Made, tmp_path: Path) -> None:
 def test_the_spec_keeps_the_settings_of_the_set(few: Made, tmp_path: Path) -> None:
     learn(few, tmp_path, {"qid": train(few)["qid"], "loss": np.ones(len(few.rows["train"]))})
     spec = load_spec(str(tmp_path / "next" / "spec.yaml"))
-    assert (spec.seed, spec.samples, spec.families, spec.shard_images) == (1, 900, FEW, 30)
+    assert (spec.seed, spec.samples, spec.families, spec.shard_images) == (1, 600, ASKED, 30)
     assert spec.packs == load_spec("drawn").packs and not (tmp_path / "next" / "packs").exists()
 
 
@@ -380,8 +443,19 @@ def test_feedback_that_is_none_is_named(outfits: Path, outfit_set: Made, tmp_pat
     with pytest.raises(InputError, match="'feedback' folder is needed"):
         load_spec(str(tmp_path / "spec.yaml"))
     learn(outfit_set, tmp_path, matrix(VQAStore(outfit_set.path), {("shoes", "boots"): 5}))
+    feedback = tmp_path / "next" / "feedback"
     with pytest.raises(InputError, match="holds no losses"):
-        Feedback(tmp_path / "next" / "feedback").scores(load_scenes(outfits))
+        Feedback(feedback).scores(load_scenes(outfits))
+    manifest = json.loads((feedback / "manifest.json").read_text())
+    for wrong in (
+        {},
+        {"shrink": {}},
+        {"shrink": {}, "spread": [1]},
+        {"shrink": {"images": -1, "items": 1}, "spread": {}},
+    ):
+        (feedback / "manifest.json").write_text(json.dumps({**manifest, "params": wrong}))
+        with pytest.raises(InputError, match="the manifest is damaged"):
+            Feedback(feedback)
 
 
 def test_the_command(outfit_set: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -395,6 +469,5 @@ def test_the_command(outfit_set: Made, tmp_path: Path, capsys: pytest.CaptureFix
     found = json.loads(figures.read_text())
     assert found["rejected"] == {"no such qid in the set": 1} and 0.5 < found["explained"]["picture"] <= 1
     assert f"datagen run {tmp_path / 'next'}/spec.yaml" in said
-    assert Catalog(outfit_set.catalog).manifest.kind == "catalog"
     assert main([str(word) for word in words]) == 2
     assert "there already" in capsys.readouterr().err

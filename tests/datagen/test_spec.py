@@ -42,7 +42,7 @@ audit: {majority_binary: 0.51, association: 0.03, near_duplicate: 8, resamples: 
 def load(folder: Path, text: str, **overrides: object) -> RunSpec:
     path, feedback = folder / "spec.yaml", folder / "round1" / "feedback"
     feedback.mkdir(parents=True, exist_ok=True)
-    write_manifest(feedback, Manifest("feedback", 1, params={"shrink": {}}))
+    write_manifest(feedback, Manifest("feedback", 1, params={"shrink": {}, "spread": {}}))
     path.write_text(text)
     return load_spec(str(path), **overrides)
 
