@@ -15,6 +15,7 @@ import pytest
 from fashionkit.catalog.schema import TABLES, Facts
 from fashionkit.cli.parsing import parse
 from fashionkit.cli.shell import VERBS, main
+from fashionkit.datagen.entail import ENTAILED
 from fashionkit.datagen.expression import SIGNATURES
 from fashionkit.datagen.grammar import PLACES
 from fashionkit.datagen.packs import FAMILIES, Template
@@ -114,6 +115,7 @@ def test_the_columns_of_a_catalogue(name: str) -> None:
 
 def test_the_columns_of_samples_and_vocabulary() -> None:
     lists("samples/SPLIT", SAMPLES)
+    lists("entailed/SPLIT", ENTAILED)
     lists("vocab", VOCAB)
 
 
