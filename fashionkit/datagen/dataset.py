@@ -259,7 +259,7 @@ class VQAStream(_Reopened, IterableDataset[Any]):
         return _tensors(self.reader.columns(self._ahead_of(epoch, number)))
 
     def _ahead_of(self, epoch: int, number: int) -> Array:
-        """The records of one batch; those of this worker's next ones are worked out with it, which costs little more."""
+        """The records of one batch; it costs little to work out the next ones of this worker with them."""
         if (epoch, number) not in self._ahead:
             info = get_worker_info()
             step = 1 if info is None else info.num_workers
@@ -385,8 +385,9 @@ class VQALoader:
         self._numbers.place = self.epoch, self._done
         for batch in self._loader:
             self._done += 1
+            if self._done == len(self):  # not after the loop: who counts batches never asks for one too many
+                self.epoch, self._done = self.epoch + 1, 0
             yield batch
-        self.epoch, self._done = self.epoch + 1, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Says which epoch is read next, from its start."""
@@ -395,7 +396,8 @@ class VQALoader:
     def state_dict(self) -> dict[str, Any]:
         """The epoch, and how many samples (pictures, of `ImageBatches`) all ranks together have had of it.
 
-        The batch that a training step is working on counts as had. All ranks have the same state.
+        The batch that a training step is working on counts as had; with the last one, the next epoch begins. All ranks
+        have the same state, but while only some of them have a batch of the last round.
         """
         return {"epoch": self.epoch, "seen": self.source.rounds.seen(self._done), **self.source.identity()}
 
@@ -406,8 +408,9 @@ class VQALoader:
             InputError: The state is of another set, split or order, or batches of this size do not start there.
         """
         _check_state(state, self.source.identity())
-        self.epoch = state["epoch"]
-        self._start = self._done = self.source.rounds.after(state["seen"])
+        start = self.source.rounds.after(state["seen"])
+        self.epoch, start = (state["epoch"], start) if start < len(self) else (state["epoch"] + 1, 0)
+        self._start = self._done = start
 
 
 class _Numbers(Sampler[tuple[int, int]]):
