@@ -172,6 +172,20 @@ def test_a_held_out_value_of_what_can_only_be_that_category_is_found(outfit_set:
         assert values(checked(copy, outfit_set.catalog), "held-out-composition")["train"] == found
 
 
+def test_a_list_of_values_rests_on_each_of_them(outfits: Path, copy: Path, tmp_path: Path) -> None:
+    catalog = Path(shutil.copytree(outfits, tmp_path / "catalog"))
+    write_rows(catalog, "compositions", 0, [{"category": "bag", "attribute": "details", "value": "bow"}])
+    write_manifest(catalog, Manifest("catalog", 1))
+    made_from(copy, catalog)
+    store, row = VQAStore(copy), rows_of(copy, "train", "C7.list")[0]
+    before = values(checked(copy, catalog), "held-out-composition")["train"]
+    assert before is not None
+    bag = {**row, "slot0": store.vocab.category["bag"]}
+    for answer, found in (("details/logo+zip", 0), ("details/bow+logo", 1), ("details/bow+zip", 2)):
+        plant(copy, "train", {**bag, "answer": store.vocab.key.index(answer)})
+        assert values(checked(copy, catalog), "held-out-composition")["train"] == before + found
+
+
 # Pictures.
 
 BLACK = bytes(THUMB_BYTES)
@@ -241,14 +255,15 @@ def test_a_product_or_a_file_in_two_splits_is_found(
         (0b1111111, BLACK, 0),  # seven
         (0b1, bytes([2]) * THUMB_BYTES, 0),  # at 2 of 255 a pixel
         (0b1, bytes([2]) * (THUMB_BYTES - 1) + bytes([1]), 1),  # just below
+        (0b1, bytes([0, 4]) * (THUMB_BYTES // 2), 0),  # at 2 again, and 2 is also the mean of each block
     ],
 )
 def test_a_near_duplicate_is_found_by_hash_and_pixels(
     shown: tuple[Path, Path], differ: int, thumb: bytes, found: int
 ) -> None:
     one, other = of_split(shown, "train"), of_split(shown, "test")
-    code = 0x0123_4567_89AB_CDEF
-    failed = change(shown, {one: {"phash": code, "thumb": BLACK}, other: {"phash": code ^ differ, "thumb": thumb}})
+    code, base = 0x0123_4567_89AB_CDEF, bytes([2]) * THUMB_BYTES if thumb[:2] == bytes([0, 4]) else BLACK
+    failed = change(shown, {one: {"phash": code, "thumb": base}, other: {"phash": code ^ differ, "thumb": thumb}})
     assert failed == ({("near-duplicate", "the set"): 1} if found else {})
 
 

@@ -127,6 +127,17 @@ def test_an_answer_in_the_question_is_found(copy: Path, named: str, answer: str)
     assert verdict.verdict == "fail" and f"→ {store.vocab.text[store.vocab.key.index(answer)]}" in verdict.note
 
 
+def test_examples_stand_with_their_template(copy: Path) -> None:
+    key = VQAStore(copy).vocab.key
+    kind = rows_of(copy, "train", "C3.kind")[0]
+    plant(copy, "train", {**modified(copy, "colour/red"), "answer": key.index("colour/red")})
+    plant(copy, "train", {**kind, "slot0": key.index("details/bow"), "answer": key.index("details/bow")})
+    notes = {v.scope: v.note for v in checked(copy) if v.check == "answer-in-question" and v.verdict == "fail"}
+    assert notes.keys() == {"C1.modified", "C3.kind"}
+    assert notes["C1.modified"].endswith("→ red") and notes["C1.modified"].count("→") == 1
+    assert notes["C3.kind"].endswith("→ bow") and notes["C3.kind"].count("→") == 1
+
+
 @pytest.mark.parametrize(("named", "answer"), [("details/logo", "hat"), ("colour/navy", "colour/blue")])
 def test_only_whole_words_and_the_answer_itself_count(copy: Path, named: str, answer: str) -> None:
     """Questions say "what" and "colour"; the answer "hat" stands in neither, and "blue" is a word of "navy blue"."""

@@ -45,6 +45,12 @@ def test_hashes_tell_like_texts_apart() -> None:
     said = [f" is the {a}{' ' * (a % 2)}{b} {'shirt' if a < b else 'skirt'} " for a in range(300) for b in range(300)]
     one = hashes(pa.array(said), 0)
     assert len(np.unique(one)) == len(set(said))
+    moved = [
+        " aaaaaaa bbbbbbb ccccccc ",
+        " bbbbbbb aaaaaaa ccccccc ",
+        " aaaaaaa ccccccc bbbbbbb ",
+    ]  # by whole words of 8
+    assert len(np.unique(hashes(pa.array(moved), 0))) == 3
     assert not (one == hashes(pa.array(said), 1)).any()
     assert not (one == hashes(pa.array([text[::-1] for text in said]), 0)).any()
 
