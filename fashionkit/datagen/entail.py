@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fashionkit.datagen.context import Context, phrasings
 from fashionkit.datagen.counter import mix, stream
@@ -29,11 +31,12 @@ from fashionkit.datagen.judge import modifiers
 from fashionkit.datagen.packs import Template
 from fashionkit.datagen.program import Batch, Runner
 from fashionkit.datagen.rules import Entailment
-from fashionkit.datagen.samples import GROUP_ROWS, SLOTS
+from fashionkit.datagen.samples import SLOTS
 from fashionkit.datagen.vocab import FIRST_INT, NO, NONE, NOT_PRESENT, YES
-from fashionkit.tables import write_table
+from fashionkit.tables import write_atomic
 
 Array = npt.NDArray[Any]
+STEP = 1 << 18  # programs looked at together
 MOST = 64  # that follow from one question; numbers of a part start at MOST times the number of its first sample
 ENTAILED = pa.schema(
     [
@@ -50,7 +53,8 @@ WRITE_OPTIONS: dict[str, Any] = {
     "use_dictionary": [n for n in ENTAILED.names if n not in ("qid", "source")],
     "column_encoding": {"qid": "DELTA_BINARY_PACKED", "source": "DELTA_BINARY_PACKED"},
     "write_statistics": ["qid", "source", "image", "template"],
-    "row_group_size": GROUP_ROWS,
+    "compression": "zstd",
+    "compression_level": 1,
 }
 UNSETTLED = "an entailed question is not settled by the tables"
 CONTRADICTED = "an entailed answer does not hold"
@@ -90,19 +94,32 @@ def write_entailed(
     Returns:
         How many were written, and what was refused.
     """
-    samples = {name: columns[name].take(rows) for name in SAMPLE_COLUMNS}
     entailer = Entailer(context)
-    found = entailer.follow(samples)
-    row = found.pop("row")
-    if not len(row):
+    tables = (t for t in _tables(entailer, columns, rows, first) if t.num_rows)
+    start = next(tables, None)
+    if start is None:
         return 0, entailer.refused
-    times = phrasings(context).take(samples["template"])
-    found["qid"] = np.arange(len(row)) + first * MOST
-    found["source"] = (np.cumsum(times) - times + first).take(row)
-    found["paraphrase"] = _wordings(context, found["template"], found["qid"])
-    table = pa.Table.from_arrays([pa.array(found[f.name], f.type) for f in ENTAILED], schema=ENTAILED)
-    write_table(path, table, **WRITE_OPTIONS)
-    return table.num_rows, entailer.refused
+
+    def fill(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, ENTAILED, **WRITE_OPTIONS) as writer:
+            for table in chain([start], tables):
+                writer.write_table(table)
+
+    write_atomic(path, fill)
+    return int(pq.read_metadata(path).num_rows), entailer.refused
+
+
+def _tables(entailer: Entailer, columns: dict[str, Array], rows: Array, first: int) -> Iterator[pa.Table]:
+    """What follows from `STEP` programs at a time, so that memory does not depend on how many there are."""
+    context, number = entailer.context, first * MOST
+    for lo in range(0, len(rows), STEP):
+        samples = {name: columns[name].take(rows[lo : lo + STEP]) for name in SAMPLE_COLUMNS}
+        found, times = entailer.follow(samples), phrasings(context).take(samples["template"])
+        qid = np.arange(number, number + len(found["row"]))
+        found |= {"qid": qid, "source": (np.cumsum(times) - times + first).take(found["row"])}
+        found["paraphrase"] = _wordings(context, found["template"], qid)
+        yield pa.Table.from_arrays([pa.array(found[f.name], f.type) for f in ENTAILED], schema=ENTAILED)
+        first, number = first + int(times.sum()), number + len(qid)
 
 
 class Entailer:

@@ -294,6 +294,16 @@ def test_workers_and_a_kill_change_nothing(
     assert fingerprint(made(**small, out=tmp_path / "killed").path) == whole
 
 
+def test_how_many_are_looked_at_together_changes_nothing(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {**small, "phrasings": 2}
+    whole = stored(made(**small, out=tmp_path / "whole").path)
+    monkeypatch.setattr(entail, "STEP", 7)
+    assert stored(made(**small, out=tmp_path / "steps").path) == whole
+    assert len(whole) > 50
+
+
 def test_other_settings_leave_nothing_of_the_old_ones(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
