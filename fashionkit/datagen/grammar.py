@@ -247,7 +247,7 @@ class Grammar:
             return text
         if attribute.verb == "have":
             return f"what {attribute.name} {words['{does}']} {words['{the}']} have"
-        return f"what is the {attribute.name} of {words['{the}']}"
+        return f"what {attribute.name} {words['{is}']} {words['{the}']}"  # other texts ask for "the ... of"
 
 
 def article(phrase: str, an: bool | None = None) -> str:

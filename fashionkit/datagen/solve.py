@@ -84,13 +84,13 @@ def _fit_families(
         c.cells.code, c.cells.count, c.cells.keep = code, count, keep
     available = first = _family_totals(context, counted)
     slack = 8 * spec.phrasings  # what rounding may leave over
-    asked = spec.samples
+    asked, cap = spec.samples, _family_cap(context, counted)
     for _ in range(20):
-        targets = family_targets(available, spec.families, asked, spec.balance.family_cap)
+        targets = family_targets(available, spec.families, asked, cap)
         _scale_all(context, counted, whole, tied, {f: targets.get(f, 0) / n for f, n in first.items()})
         _fit_tied(context, counted, tied, targets)
         made = _family_totals(context, counted)
-        total, cap = sum(made.values()), max(spec.balance.family_cap, 1 / max(len(made), 1))
+        total = sum(made.values())
         short = {f for f, n in targets.items() if made.get(f, 0) < n - slack}
         if spec.samples is not None and asked is not None and total > spec.samples:
             asked -= total - spec.samples  # tied families followed their leaders up
@@ -100,6 +100,16 @@ def _fit_families(
             available = {f: made.get(f, 0) if f in short else n for f, n in available.items()}
         else:
             break
+
+
+def _family_cap(context: Context, counted: list[Counted]) -> float:
+    """The largest share of a family that so few families can keep to; those that only follow others hold none of it."""
+    found = {
+        t.family
+        for u, c in zip(context.units, counted, strict=True)
+        if c.cells.total and not (t := context.template(u)).tie
+    }
+    return max(context.spec.balance.family_cap, 1 / max(len(found), 1))
 
 
 def _scale_all(

@@ -237,9 +237,9 @@ def test_adjectives_stand_in_order_and_never_repeat_the_noun(say: Say, place: st
         ("query jeans attr:colour", "what colour are the jeans"),
         ("query red jeans attr:sleeves", "what sleeves do the red jeans have"),
         ("query jeans attr:detail", "what detail do the jeans have"),
-        ("query shirt attr:pattern", "what is the pattern of the shirt"),
-        ("query look attr:mood", "what is the mood of this outfit"),
-        ("query root attr:pattern", "what is the pattern of the product"),
+        ("query shirt attr:pattern", "what pattern is the shirt"),
+        ("query look attr:mood", "what mood is this outfit"),
+        ("query root attr:pattern", "what pattern is the product"),
     ],
 )
 def test_clauses(say: Say, place: str, wanted: str) -> None:
