@@ -58,10 +58,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def _tensors(columns: Columns) -> Batch:
     """Numbers as tensors; pictures stacked where the transform made them tensors of one shape."""
     batch = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in columns.items()}
-    images: Any = batch.get("images")
-    if images and all(isinstance(i, torch.Tensor) and i.shape == images[0].shape for i in images):
+    images = batch.get("images")
+    if isinstance(images, list) and images and _alike(images):
         batch["images"] = torch.stack(images)
     return batch
+
+
+def _alike(images: list[Any]) -> bool:
+    return all(isinstance(image, torch.Tensor) and image.shape == images[0].shape for image in images)
 
 
 class _Reopened:
@@ -369,7 +373,8 @@ class VQALoader:
         self.source, self.epoch = source, 0
         self._done, self._start = 0, 0
         self._numbers = _Numbers(source)
-        finish: Any = collate_fn or _as_it_is
+        self._packed = collate_fn is None
+        finish: Any = collate_fn or _packed
         batches, numbers = _ByNumber(source), self._numbers
         self._loader: DataLoader[Any] = DataLoader(
             batches, batch_size=None, sampler=numbers, num_workers=num_workers, collate_fn=finish, **options
@@ -387,7 +392,7 @@ class VQALoader:
             self._done += 1
             if self._done == len(self):  # not after the loop: who counts batches never asks for one too many
                 self.epoch, self._done = self.epoch + 1, 0
-            yield batch
+            yield _tensors(batch) if self._packed else batch
 
     def set_epoch(self, epoch: int) -> None:
         """Says which epoch is read next, from its start."""
@@ -437,8 +442,9 @@ class _ByNumber(Dataset[Batch]):
         return self.source.fetch(*place)
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+def _packed(batch: Batch) -> Batch:
+    """The batch with arrays for its small tensors: between processes each tensor is a shared file, which costs more."""
+    return {name: v.numpy() if isinstance(v, torch.Tensor) and name != "images" else v for name, v in batch.items()}
 
 
 def _check_state(state: dict[str, Any], identity: dict[str, Any]) -> None:

@@ -39,7 +39,6 @@ MEBIBYTE = 1 << 20
 QUESTION_BYTES = 170  # about what a question takes as JSON
 MEMBER_BYTES = 1024  # head and padding of a member, on average
 KEY_LENGTH = 70  # with hash and suffix below the 100 of the tar format
-LEAST = 16  # bytes of any picture; a column of nothing takes a few
 MAGIC = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG", "gif": b"GIF8", "bmp": b"BM"}
 
 
@@ -82,7 +81,7 @@ class Tars:
         self.bytes_of = np.zeros(len(store.image_ids), np.int64)
         for number, part in enumerate(self.parts):
             self._index(number, part)
-        if len(self.bytes_of) and self.bytes_of.max() < LEAST:
+        if len(self.bytes_of) and not self.bytes_of.any():
             hint = "a catalogue of tables only has none; the other formats need no pictures"
             raise InputError("the catalogue has no pictures", file=catalog, hint=hint)
 
@@ -215,11 +214,12 @@ def _rows(shard: Shard) -> pa.Table:
 
 
 def _mean_bytes(part: Path) -> int:
-    """About how large an embedded picture of a part of the catalogue is."""
+    """About how large an embedded picture of a part of the catalogue is; 0 where none is."""
     metadata = pq.read_metadata(part)
-    column = metadata.schema.names.index("bytes")
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    return sum(group.column(column).total_uncompressed_size for group in groups) // max(metadata.num_rows, 1)
+    place = metadata.schema.names.index("bytes")
+    columns = [metadata.row_group(number).column(place) for number in range(metadata.num_row_groups)]
+    there = sum(c.num_values - (c.statistics.null_count if c.is_stats_set else 0) for c in columns)
+    return max(1, sum(column.total_uncompressed_size for column in columns) // there) if there else 0
 
 
 def _file_size(path: Path) -> int:

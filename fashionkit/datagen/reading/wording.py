@@ -46,7 +46,7 @@ class Wording:
         codes = max(len(self._formats), len(self._functions)) * self._radix**SLOTS
         self.fits = codes < MOST_CODES  # else there are some 10,000 ids, and `Renderer` writes everything
         self._known = Texts(kept)
-        self._words: dict[int, str] = {}
+        self._words = Texts(kept)
 
     def questions(self, template: Array, paraphrase: Array, slots: Array) -> list[str]:
         """n texts.
@@ -121,22 +121,24 @@ class Wording:
 
     def _look_up(self, codes: Array) -> list[str]:
         """Words of the codes; the grammar says those that are new."""
-        if len(self._words) > self.kept:
-            self._words.clear()
-        numbers = codes.tolist()
-        words = list(map(self._words.get, numbers))
-        if None in words:
-            self._learn(np.unique(np.array([n for n, word in zip(numbers, words, strict=True) if word is None])))
-            words = list(map(self._words.get, numbers))
-        return words  # type: ignore[return-value]  # no None is left
+        at = self._words.find(codes)
+        if (at < 0).any():
+            new = np.unique(codes[at < 0])
+            if len(self._words) + len(new) > self.kept:
+                self._words, new = Texts(max(self.kept, len(codes))), np.unique(codes)
+            self._words.add(new, self._say(new))
+            at = self._words.find(codes)
+        return self._words.take(at)
 
-    def _learn(self, codes: Array) -> None:
+    def _say(self, codes: Array) -> list[str]:
         functions, ids = np.divmod(codes, self._radix**SLOTS)
         digits = ids[:, None] // self._weights % self._radix  # n, 4
-        for code, function, row in zip(codes.tolist(), functions.tolist(), digits.tolist(), strict=True):
+        texts = []
+        for function, row in zip(functions.tolist(), digits.tolist(), strict=True):
             name, first = self._functions[function]
             text = self.renderer.grammar.say(name, tuple(digit - 1 for digit in row if digit))
-            self._words[code] = text[:1].upper() + text[1:] if first else text
+            texts.append(text[:1].upper() + text[1:] if first else text)
+        return texts
 
 
 def _source(t: Template, stored: Sequence[str], name: str) -> int:
