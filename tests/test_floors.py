@@ -35,9 +35,9 @@ HEAVY = ("torch", "torchvision", "timm", "open_clip", "lightning", "albumentatio
 # Modules of those rooms that may import torch → why; nothing in those rooms imports them at module level.
 FOR_TORCH = {
     "fashionkit.datagen.dataset": "it feeds torch's data loaders",
-    "fashionkit.datagen.audit.blind": "the gate trains question-only models",
-    "fashionkit.datagen.audit.blind_linear": "one of them",
-    "fashionkit.datagen.audit.blind_transformer": "another",
+    "fashionkit.datagen.audit.blind_linear": "the gate trains question-only models",
+    "fashionkit.datagen.audit.blind_transformer": "another of them",
+    "fashionkit.datagen.audit.blind_threads": "how they use the cores",
 }
 
 

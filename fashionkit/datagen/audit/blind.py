@@ -17,19 +17,15 @@ audits even at a threshold equal to its true accuracy; the thresholds lie two po
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fashionkit.datagen.audit.blind_exam import Exam, Scope, exam_of, key_of, most_frequent
-from fashionkit.datagen.audit.blind_linear import guess_by_slots, guess_by_words
 from fashionkit.datagen.audit.blind_sample import draw_questions
-from fashionkit.datagen.audit.blind_transformer import guess_by_transformer
 from fashionkit.datagen.audit.options import AuditOptions
 from fashionkit.datagen.audit.verdicts import Verdict
 from fashionkit.datagen.store import VQAStore
@@ -48,6 +44,9 @@ def blind_checks(store: VQAStore, options: AuditOptions, seed: int = 0, say: Say
         store: The set. options: Thresholds, and how many samples to use.
         seed: Of the choice of samples, first weights and resamples. say: Gets a line about each step.
     """
+    from fashionkit.datagen.audit.blind_linear import guess_by_slots, guess_by_words  # these load torch
+    from fashionkit.datagen.audit.blind_transformer import guess_by_transformer
+
     questions = draw_questions(store, options.model_samples, seed)
     judged = int(questions.judged.sum())
     say(f"question-only models: {len(questions) - judged:,} questions to learn from, {judged:,} to be judged on")
@@ -58,22 +57,10 @@ def blind_checks(store: VQAStore, options: AuditOptions, seed: int = 0, say: Say
         "blind-transformer": lambda: guess_by_transformer(exam, seed, say),
     }
     guesses = {}
-    with _one_thread():
-        for check, guess in models.items():
-            guesses[check] = guess()
-            say(f"{check}: learnt and judged")
+    for check, guess in models.items():
+        guesses[check] = guess()
+        say(f"{check}: learnt and judged")
     return judge(store, exam, guesses, options, seed)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order, so that verdicts do not depend on the number of cores; layers so small gain little by two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@
 
 Both are fitted for each scope apart, an open one for each attribute it asks for, on distinct questions with the number
 of times each answer was right: the likelihood is that of all samples at a fraction of the cost. Features also know the
-template, which a reader knows from the wording. Method: K. Weinberger et al., "Feature hashing for large scale
+template, which a reader knows from the wording. How strong the prior is, is chosen for val by test and for test by val:
+what is judged has no part in the choice. (A part of train could not choose: its cells are balanced as a whole, so what
+one part has too much of, the rest has too little of.) Method: K. Weinberger et al., "Feature hashing for large scale
 multitask learning", arXiv 0902.2206; D. C. Liu and J. Nocedal, Math. Programming 45 (1989) 503-528.
 
 Both directions of the product with the sparse features are sums over bags, so no gradient is ever recorded.
@@ -28,150 +30,167 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fashionkit.datagen.audit.blind_exam import Exam, distinct, key_of
+from fashionkit.datagen.audit.blind_threads import one_thread
 from fashionkit.datagen.store import VQAStore
 
 Array = npt.NDArray[Any]
-Features = Callable[[Array], tuple[Array, Array | None]]  # (u,) rows of the exam → (u, f) hashes, (f,) signs
+Features = Callable[[Array], tuple[Array, Array]]  # (u,) rows of the exam → (u, f) hashes, (f,) values
 NGRAM = 3
 BUCKETS = 1 << 20  # hashed features of a model with one number for each
 WEIGHTS = 1 << 23  # most weights of a model with one for each answer
-PRIOR = 3.0  # inverse variance of a weight
+PRIORS = (300.0, 30.0, 3.0)  # inverse variances of a weight to choose from
 ITERATIONS = 40
 GOLDEN = 0x9E37
 
 
 def guess_by_slots(exam: Exam) -> Array:
     """(n,) answers guessed from the slots of a question, alone and in all combinations."""
-    return _guess(exam, key_of(exam.wording, *exam.slots.T), lambda rows: (slot_features(exam, rows), None))
+    return _guess(exam, key_of(exam.wording, *exam.slots.T), lambda rows: slot_features(exam, rows))
 
 
 def guess_by_words(exam: Exam, store: VQAStore) -> Array:
     """(n,) answers guessed from the words of a question and their neighbours."""
     q = exam.questions
 
-    def features(rows: Array) -> tuple[Array, Array | None]:
+    def features(rows: Array) -> tuple[Array, Array]:
         texts = store.renderer.questions(q.template[rows], q.paraphrase[rows], list(q.slots[rows].T))
-        grams = word_features(texts, exam.wording[rows])
-        options = exam.options[rows]
-        if not len(rows) or exam.scopes[exam.scope[rows[0]]].kind != "choice":
-            return grams, None
+        grams, values = word_features(texts, exam.wording[rows])
+        if exam.scopes[exam.scope[rows[0]]].kind != "choice":
+            return grams, values
         # A word speaks for or against an option by what that option is, wherever it stands.
+        options = exam.options[rows]
         sided = [np.where(grams > 0, key_of(grams, options[:, i : i + 1]), np.uint64(0)) for i in (0, 1)]
-        return np.concatenate(sided, axis=1), np.repeat([1.0, -1.0], grams.shape[1])
+        return np.concatenate(sided, axis=1), np.concatenate([values, -values])
 
     return _guess(exam, key_of(exam.wording, q.template, q.paraphrase, *q.slots.T), features)
 
 
-def slot_features(exam: Exam, rows: Array) -> Array:
-    """(u, 16) hashes: the template, and every combination of its slots' ids; 0 where a slot of it is unused."""
+def slot_features(exam: Exam, rows: Array) -> tuple[Array, Array]:
+    """(u, 16) hashes: the template, and every combination of its slots' ids, 0 where one is unused; (16,) values."""
     wording, slots = exam.wording[rows], exam.slots[rows]
     found = [key_of(wording, GOLDEN)]
     for size in range(1, slots.shape[1] + 1):
         for some in itertools.combinations(range(slots.shape[1]), size):
             key = key_of(wording, sum(1 << i for i in some), *slots[:, some].T)
             found.append(np.where((slots[:, some] > 0).all(1), key, np.uint64(0)))
-    return np.stack(found, axis=1)
+    return np.stack(found, axis=1), np.ones(len(found))
 
 
-def word_features(texts: pa.Array, wording: Array) -> Array:
-    """(u, f) hashes of the 1- to 3-grams of each text, apart by template; 0 fills short texts."""
+def word_features(texts: pa.Array, wording: Array) -> tuple[Array, Array]:
+    """(u, f) hashes of the 1- to 3-grams of each text, apart by template, 0 where a text is short; (f,) values."""
     words = pc.utf8_split_whitespace(pc.replace_substring_regex(pc.utf8_lower(texts), "[^\\w'\\s-]", ""))
     coded = words.flatten().dictionary_encode()
-    known = [
-        int.from_bytes(blake2b(w.encode(), digest_size=8).digest(), "little") for w in coded.dictionary.to_pylist()
-    ]
+    digests = [blake2b(w.encode(), digest_size=8).digest() for w in coded.dictionary.to_pylist()]
+    known = np.array([int.from_bytes(d, "little") for d in digests], np.uint64)
     length = pc.list_value_length(words).to_numpy(zero_copy_only=False)
     token = np.zeros((len(texts), int(length.max(initial=1))), np.uint64)
-    token[np.arange(token.shape[1]) < length[:, None]] = np.array(known, np.uint64)[coded.indices.to_numpy()]
+    token[np.arange(token.shape[1]) < length[:, None]] = known[coded.indices.to_numpy()]
     found = [key_of(wording, GOLDEN)[:, None]]
-    for size in range(1, NGRAM + 1):
-        last = token.shape[1] - size + 1
-        gram = [token[:, i : i + last] for i in range(size)]
-        if last > 0:
-            found.append(np.where(gram[-1] > 0, key_of(wording[:, None], size, *gram), np.uint64(0)))
-    return np.concatenate(found, axis=1)
+    for size in range(1, min(NGRAM, token.shape[1]) + 1):
+        gram = [token[:, i : i + token.shape[1] - size + 1] for i in range(size)]
+        found.append(np.where(gram[-1] > 0, key_of(wording[:, None], size, *gram), np.uint64(0)))
+    hashes = np.concatenate(found, axis=1)
+    return hashes, np.ones(hashes.shape[1])
 
 
+@one_thread()
 def _guess(exam: Exam, question: Array, features: Features) -> Array:
     """(n,) guesses of models fitted for each scope and asked attribute; `question` tells equal questions."""
-    guess = np.zeros(len(exam.scope), np.int64)
-    learnt, answer = ~exam.questions.judged, exam.questions.answer
-    for number, scope in enumerate(exam.scopes):
+    q, guess = exam.questions, np.zeros(len(exam.scope), np.int64)
+    for number in range(len(exam.scopes)):
         inside = exam.rows(number)
+        guesses = np.zeros((len(PRIORS), len(inside)), np.int64)
         for attribute in np.unique(exam.asked[inside]):
-            rows = inside[exam.asked[inside] == attribute]
-            if not learnt[rows].any() or learnt[rows].all():
-                continue
-            first, which = distinct(question[rows])
-            hashes, signs = features(rows[first])
-            known = np.bincount(which[learnt[rows]], minlength=len(first)) > 0
-            if scope.kind == "open":
-                guess[rows] = _many(hashes, known, which, answer[rows], learnt[rows])
-            else:
-                right = answer[rows] == exam.options[rows, 0]
-                first_right = _two(hashes, signs, known, which[learnt[rows]], right[learnt[rows]])
-                guess[rows] = np.where(first_right[which], exam.options[rows, 0], exam.options[rows, 1])
+            some = np.flatnonzero(exam.asked[inside] == attribute)
+            judged = q.judged[inside[some]]
+            if judged.any() and not judged.all():
+                guesses[:, some] = _block(exam, inside[some], question, features)
+        guess[inside] = _chosen(guesses, q.answer[inside], q.split[inside])
     return guess
 
 
-def _two(hashes: Array, signs: Array | None, known: Array, which: Array, right: Array) -> Array:
-    """(u,) bool: the first of the two possible answers is the more probable one."""
-    bags = Bags.of(hashes, signs, known, BUCKETS)
-    asked = torch.from_numpy(np.bincount(which, minlength=len(hashes))[known].astype(np.float32))
-    won = torch.from_numpy(np.bincount(which[right], minlength=len(hashes))[known].astype(np.float32))
+def _block(exam: Exam, rows: Array, question: Array, features: Features) -> Array:
+    """(priors, r) guesses for questions of one scope that ask for one attribute."""
+    q, two = exam.questions, exam.scopes[exam.scope[rows[0]]].kind != "open"
+    first, which = distinct(question[rows])
+    learnt = ~q.judged[rows]
+    answer = q.answer[rows[learnt]]
+    names, side = np.unique(answer, return_inverse=True)
+    if two:
+        side = (answer != exam.options[rows[learnt], 0]).astype(np.int64)
+    size = 2 if two else len(names)
+    count = np.bincount(which[learnt] * size + side, minlength=len(first) * size).reshape(-1, size)
+    best = _fitted(*features(rows[first]), count.astype(np.float32), two)[:, which]
+    found: Array = np.where(best == 0, *exam.options[rows].T) if two else names[best]
+    return found
 
-    def cost(logits: Tensor) -> tuple[Tensor, Tensor]:
-        z = logits[:, 0]
-        return (asked * F.softplus(z) - won * z).sum(), (asked * torch.sigmoid(z) - won)[:, None]
 
-    weights = _minimise(bags.learnt(known), 1, cost, float(asked.sum()))
-    return np.asarray(bags.forward(weights)[:, 0].numpy() > 0)
+def _chosen(guesses: Array, answer: Array, split: Array) -> Array:
+    """(r,) the guesses of the prior that does best on the other of the two judged splits; in train the middle one's."""
+    found = guesses[len(PRIORS) // 2].copy()
+    for judged, other in ((1, 2), (2, 1)):
+        if (split == other).any():
+            right = (guesses == answer)[:, split == other].mean(1)
+            found[split == judged] = guesses[int(np.argmax(right))][split == judged]
+    return found
 
 
-def _many(hashes: Array, known: Array, which: Array, answer: Array, learnt: Array) -> Array:
-    """(n,) the most probable answer of each row among those seen in training."""
-    answers, side = np.unique(answer[learnt], return_inverse=True)
-    width = 1 << max(1, int(np.log2(WEIGHTS // len(answers))))
-    bags = Bags.of(hashes, None, known, min(BUCKETS, width))
-    count = np.bincount(which[learnt] * len(answers) + side, minlength=len(hashes) * len(answers))
-    counts = torch.from_numpy(count.reshape(len(hashes), len(answers))[known].astype(np.float32))
-    total = counts.sum(1, keepdim=True)
+def _fitted(hashes: Array, values: Array, counts: Array, two: bool) -> Array:
+    """(priors, u) the most probable answer of each question, by number.
 
-    def cost(logits: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = logits.log_softmax(1)
-        return -(counts * log_p).sum(), total * log_p.exp() - counts
+    Args:
+        hashes: (u, f) features. values: (f,) theirs. counts: (u, a) how often each answer was right in training.
+        two: A single score tells the two answers apart.
+    """
+    known, width = counts.sum(1) > 0, 1 if two else counts.shape[1]
+    bags = Bags.of(hashes, values, known, min(BUCKETS, 1 << int(np.log2(WEIGHTS // width))))
+    fit, held = bags.learnt(known), torch.from_numpy(counts[known])
+    weights, found = torch.zeros(bags.features, width), []
+    for prior in PRIORS:
+        weights = _minimise(fit, weights, prior, held, _two_cost if two else _many_cost)
+        scores = bags.forward(weights).numpy()
+        found.append((scores[:, 0] < 0).astype(np.int64) if two else scores.argmax(1))
+    return np.stack(found)
 
-    weights = _minimise(bags.learnt(known), len(answers), cost, float(total.sum()))
-    return np.asarray(answers[bags.forward(weights).argmax(1).numpy()][which])
+
+def _two_cost(scores: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood of (r, 2) counts by (r, 1) scores of the first answer, and its slope."""
+    z, asked = scores[:, 0], counts.sum(1)
+    return (asked * F.softplus(z) - counts[:, 0] * z).sum(), (asked * torch.sigmoid(z) - counts[:, 0])[:, None]
+
+
+def _many_cost(scores: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of (r, a) counts by (r, a) scores."""
+    log_p = scores.log_softmax(1)
+    return -(counts * log_p).sum(), counts.sum(1, keepdim=True) * log_p.exp() - counts
 
 
 @dataclass(frozen=True)
 class Bags:
-    """Sparse rows of features with values 1 or -1.
+    """Sparse rows of features.
 
     Attributes:
         index: (e,) feature of each entry, rows one after the other. start: (u,) where each row begins.
-        value: (e,) or None for ones. features: How many there are.
+        value: (e,) float32. features: How many there are.
     """
 
     index: Tensor
     start: Tensor
-    value: Tensor | None
+    value: Tensor
     features: int
 
     @staticmethod
-    def of(hashes: Array, signs: Array | None, known: Array, buckets: int) -> Bags:
+    def of(hashes: Array, values: Array, known: Array, buckets: int) -> Bags:
         """Rows of hashes (0: none), numbered by bucket; buckets that no known row has are left out."""
         bucket = (hashes % np.uint64(buckets)).astype(np.int64)
         used = np.zeros(buckets, bool)
         used[bucket[known][hashes[known] > 0]] = True
         held = (hashes > 0) & used[bucket]
         number = np.cumsum(used) - 1
-        value = None
-        if signs is not None:
-            value = torch.from_numpy(np.broadcast_to(signs.astype(np.float32), hashes.shape)[held])
+        value = np.broadcast_to(values.astype(np.float32), hashes.shape)[held]
         start = np.cumsum(held.sum(1)) - held.sum(1)
-        return Bags(torch.from_numpy(number[bucket[held]]), torch.from_numpy(start), value, int(used.sum()))
+        index = torch.from_numpy(number[bucket[held]])
+        return Bags(index, torch.from_numpy(start), torch.from_numpy(value), int(used.sum()))
 
     def forward(self, weights: Tensor) -> Tensor:
         """(u, a) sums of the weights (f, a) of each row."""
@@ -179,27 +198,29 @@ class Bags:
 
     def learnt(self, known: Array) -> Bags:
         """The known rows alone."""
-        ends = torch.cat([self.start[1:], torch.tensor([len(self.index)])])
-        size = (ends - self.start).numpy()
+        size = self._sizes().numpy()
         held = torch.from_numpy(np.repeat(known, size))
         start = np.cumsum(size[known]) - size[known]
-        value = None if self.value is None else self.value[held]
-        return Bags(self.index[held], torch.from_numpy(start), value, self.features)
+        return Bags(self.index[held], torch.from_numpy(start), self.value[held], self.features)
 
     def transposed(self) -> Bags:
         """Rows and features in each other's place."""
         order = torch.argsort(self.index, stable=True)
         count = torch.bincount(self.index, minlength=self.features)
-        ends = torch.cat([self.start[1:], torch.tensor([len(self.index)])])
-        row = torch.repeat_interleave(torch.arange(len(self.start)), ends - self.start)
-        value = None if self.value is None else self.value[order]
-        return Bags(row[order], torch.cumsum(count, 0) - count, value, len(self.start))
+        row = torch.repeat_interleave(torch.arange(len(self.start)), self._sizes())
+        return Bags(row[order], torch.cumsum(count, 0) - count, self.value[order], len(self.start))
+
+    def _sizes(self) -> Tensor:
+        """(u,) entries of each row."""
+        return torch.diff(self.start, append=torch.tensor([len(self.index)]))
 
 
-def _minimise(bags: Bags, width: int, cost: Callable[[Tensor], tuple[Tensor, Tensor]], total: float) -> Tensor:
-    """(f, width) weights that minimise cost and prior; `cost` gives its value and its slope by the logits."""
-    back = bags.transposed()
-    weights = torch.zeros(bags.features, width, requires_grad=True)
+def _minimise(
+    bags: Bags, start: Tensor, prior: float, counts: Tensor, cost: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+) -> Tensor:
+    """(f, a) weights with the least cost of `counts` and prior together, sought from `start` on."""
+    back, total = bags.transposed(), max(float(counts.sum()), 1.0)
+    weights = start.clone().requires_grad_()
     solver = torch.optim.LBFGS(
         [weights],
         max_iter=ITERATIONS,
@@ -211,9 +232,9 @@ def _minimise(bags: Bags, width: int, cost: Callable[[Tensor], tuple[Tensor, Ten
 
     def closure() -> Tensor:
         with torch.no_grad():
-            value, slope = cost(bags.forward(weights))
-            weights.grad = (back.forward(slope) + PRIOR * weights) / total
-            return (value + PRIOR / 2 * (weights**2).sum()) / total
+            value, slope = cost(bags.forward(weights), counts)
+            weights.grad = (back.forward(slope) + prior * weights) / total
+            return (value + prior / 2 * (weights**2).sum()) / total
 
-    solver.step(closure)  # type: ignore[no-untyped-call]
+    solver.step(closure)
     return weights.detach()

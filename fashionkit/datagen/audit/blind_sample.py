@@ -23,6 +23,7 @@ from fashionkit.tables import read_table
 
 Array = npt.NDArray[Any]
 LEARNT, JUDGED = ("train",), ("val", "test")
+SPLITS = (*LEARNT, *JUDGED)
 IDENTITY = ("image", "template", *(f"slot{i}" for i in range(SLOTS)))
 JUDGED_SHARE = 0.3  # of the samples asked for; what the judged splits leave unused goes to training
 BATCH_ROWS = 1 << 20
@@ -36,7 +37,7 @@ class Questions:
         qid: (n,) int64. template: (n,) int32 positions in the pack. paraphrase: (n,) int32.
         slots: (n, 4) int32 vocabulary ids. answer: (n,) int32 vocabulary ids.
         group: (n,) int32 split group of the picture, for intervals only.
-        judged: (n,) bool; true in val and test, false in train.
+        split: (n,) uint8; 0 train, 1 val, 2 test.
     """
 
     qid: Array
@@ -45,7 +46,12 @@ class Questions:
     slots: Array
     answer: Array
     group: Array
-    judged: Array
+    split: Array
+
+    @property
+    def judged(self) -> Array:
+        """(n,) bool; true in val and test."""
+        return np.asarray(self.split > 0)
 
     def __len__(self) -> int:
         return len(self.qid)
@@ -74,21 +80,17 @@ def draw_questions(store: VQAStore, limit: int, seed: int) -> Questions:
     available = _available(store, family, len(names))
     judged = water_fill(available[1], int(limit * JUDGED_SHARE))
     learnt = water_fill(available[0], limit - int(judged.sum()))
-    found = [
-        _lowest(store, split_names, family, quota, seed) for split_names, quota in ((LEARNT, learnt), (JUDGED, judged))
-    ]
-    group = read_table(store.path, "images", ["group"])["group"].to_numpy().astype(np.int32)
+    found = [_lowest(store, LEARNT, family, learnt, seed), _lowest(store, JUDGED, family, judged, seed)]
     columns = {n: np.concatenate([f[n] for f in found]) for n in found[0]}
-    judged_rows = np.repeat([False, True], [len(f["qid"]) for f in found])
-    slots = np.stack([columns[f"slot{i}"] for i in range(SLOTS)], axis=1)
+    images = read_table(store.path, "images", ["group"])
     return Questions(
-        columns["qid"],
-        columns["template"],
-        columns["paraphrase"],
-        slots,
-        columns["answer"],
-        group[columns["image"]],
-        judged_rows,
+        qid=columns["qid"],
+        template=columns["template"],
+        paraphrase=columns["paraphrase"],
+        slots=np.stack([columns[f"slot{i}"] for i in range(SLOTS)], axis=1),
+        answer=columns["answer"],
+        group=images["group"].to_numpy().astype(np.int32)[columns["image"]],
+        split=columns["split"].astype(np.uint8),
     )
 
 
@@ -137,7 +139,8 @@ def _lowest(store: VQAStore, splits: tuple[str, ...], family: Array, quota: Arra
     return {n: held[n][order].astype(np.int64 if n == "qid" else np.int32) for n in COLUMNS}
 
 
-COLUMNS = ("qid", "image", "template", "paraphrase", *(f"slot{i}" for i in range(SLOTS)), "answer")
+STORED = ("qid", "image", "template", "paraphrase", *(f"slot{i}" for i in range(SLOTS)), "answer")
+COLUMNS = (*STORED, "split")
 
 
 def _cut(held: dict[str, Array], family: Array, quota: Array, limit: Array) -> tuple[dict[str, Array], Array]:
@@ -154,16 +157,17 @@ def _cut(held: dict[str, Array], family: Array, quota: Array, limit: Array) -> t
 
 def _programs(store: VQAStore, splits: tuple[str, ...]) -> Iterator[dict[str, Array]]:
     """Columns of the first phrasing of every program, part by part; its phrasings stand in consecutive rows."""
-    for path in (p for s in splits for p in sample_files(store.path, s)):
+    for split, path in ((s, p) for s in splits for p in sample_files(store.path, s)):
         last: Array | None = None
-        for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
+        for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(STORED)):
             if not batch.num_rows:
                 continue
-            columns = {n: batch.column(n).to_numpy(zero_copy_only=False) for n in COLUMNS}
+            columns = {n: batch.column(n).to_numpy(zero_copy_only=False) for n in STORED}
             first = np.zeros(batch.num_rows, bool)
             ends = np.array([columns[n][-1] for n in IDENTITY], np.int64)
             for number, name in enumerate(IDENTITY):
                 first[1:] |= columns[name][1:] != columns[name][:-1]
                 first[0] |= last is None or bool(columns[name][0] != last[number])
             last = ends
-            yield {n: v[first] for n, v in columns.items()}
+            found = {n: v[first] for n, v in columns.items()}
+            yield {**found, "split": np.full(int(first.sum()), SPLITS.index(split), np.uint8)}

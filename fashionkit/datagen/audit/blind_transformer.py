@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashionkit.datagen.audit.blind_exam import Exam, distinct, key_of
+from fashionkit.datagen.audit.blind_threads import one_thread
 from fashionkit.datagen.counter import stream
 
 # Legend: B questions of a batch, T tokens, D width, H heads, A answers, U distinct questions
@@ -106,6 +107,7 @@ class Lessons:
         self.begin = np.searchsorted(pair // len(self.answers), np.arange(size + 1))
 
 
+@one_thread()
 def guess_by_transformer(exam: Exam, seed: int, say: Callable[[str], None] = lambda line: None) -> Array:
     """(n,) guessed answers; of questions with two possible answers one of those two.
 
@@ -137,7 +139,7 @@ def _train(model: BlindTransformer, lessons: Lessons, rng: np.random.Generator, 
         rows = np.minimum(rows, len(chance) - 1)
         loss = _loss(model(lessons.token[rows]), lessons, rows, weight[rows])
         solver.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         solver.step()
         schedule.step()
