@@ -121,8 +121,8 @@ def _block(exam: Exam, rows: Array, question: Array, features: Features) -> Arra
     size = 2 if two else len(names)
     count = np.bincount(which[learnt] * size + side, minlength=len(first) * size).reshape(-1, size)
     best = _fitted(*features(rows[first]), count.astype(np.float32), two)[:, which]
-    found: Array = np.where(best == 0, *exam.options[rows].T) if two else names[best]
-    return found
+    one, other = exam.options[rows].T
+    return np.where(best == 0, one, other) if two else names[best]
 
 
 def _chosen(guesses: Array, answer: Array, split: Array) -> Array:
