@@ -131,6 +131,20 @@ def test_an_option_that_wins_more_often_is_found_by_both(store: VQAStore) -> Non
     assert accuracy(exam, guess_by_slots(exam)) > 0.6
 
 
+def test_words_speak_for_an_option_wherever_it_stands(store: VQAStore) -> None:
+    """What wins as the lower of two ids in training is known to win as the higher one."""
+    rng = np.random.default_rng(9)
+    q = ask(store, "C2.choose", rng, 4 * N)
+    v, w = (slot(store, "C2.choose", q, name) for name in ("v", "w"))
+    low, high = np.minimum(v, w), np.maximum(v, w)
+    strong = pool(store, "C2.choose", "v")[::2]
+    one = np.isin(low, strong) != np.isin(high, strong)
+    winner = np.where(np.isin(low, strong), low, high)
+    answer = np.where(rng.random(len(q)) < 0.8, winner, low + high - winner)
+    exam = exam_of(store, changed(q, answer=answer.astype(np.int32), split=judging(winner == high)).take(one))
+    assert accuracy(exam, guess_by_words(exam, store)) > 0.7
+
+
 def test_an_open_answer_that_a_slot_tells_is_found_by_both(store: VQAStore) -> None:
     rng = np.random.default_rng(5)
     q = ask(store, "C1.modified", rng, N)
