@@ -40,11 +40,14 @@ def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         "datagen run",
         "datagen show",
         "datagen export",
+        "datagen audit",
+        "datagen report",
     ]
     for words in ours:
         assert main([*words[1:], *TINY.get(" ".join(words[1:3]), [])]) == 0, capsys.readouterr().err
     assert (folder / "out" / "questions.html").read_text(encoding="utf-8").count('class="card"') == 40
     assert list((folder / "out" / "text" / "train").glob("*.json"))
+    assert (folder / "out" / "questions" / "audit.json").is_file() and (folder / "out" / "report.html").is_file()
 
 
 def test_the_python_runs(folder: Path) -> None:

@@ -24,6 +24,7 @@ from fashionkit.datagen.propose import option_slots
 from fashionkit.datagen.vocab import NO, YES
 
 Array = npt.NDArray[Any]
+MOST_ABOVE = 0.015  # share by which rounding may leave an open answer above its target
 TOGETHER = {"binary": 2, "choice": 2, "tempered": 1, "tied": 1}
 
 
@@ -65,6 +66,9 @@ def solve(context: Context, counted: list[Counted]) -> Solved:
             break
         for template, many in lost.items():
             refused[template]["an answer that train does not have"] += many
+    for number, t in enumerate(pack.templates):
+        if t.balance == "tempered":
+            _trim_head(context, [n for n, u in enumerate(context.units) if u.template == number], counted)
     targets = _family_totals(context, counted)
     for c in counted:
         drop_empty(c.cells)
@@ -150,6 +154,35 @@ def _leave_unlearnable(
             lost[t.id] += int(keep[gone].sum())
             keep[gone] = 0
     return +lost
+
+
+def _trim_head(context: Context, units: list[int], counted: list[Counted]) -> None:
+    """Takes from a template's most frequent answer what rounding in many small cells gave it above its target.
+
+    A cell of three samples cannot have shares of 0.55 and 0.45; where nearly all cells are that small, such remainders
+    can add up.
+    """
+    cells = [counted[n].cells for n in units if len(counted[n].cells.code)]
+    if not cells:
+        return
+    answer = np.concatenate([_answers(context, n, counted[n].cells) for n in units])
+    keep = np.concatenate([c.keep for c in cells])
+    share = np.concatenate([c.target if c.target is not None else np.ones(len(c.code)) for c in cells])
+    names = [np.unique(c.cell, return_inverse=True)[1] for c in cells]
+    first = np.cumsum([0, *(int(name.max()) + 1 for name in names)])
+    cell = np.concatenate([name + start for name, start in zip(names, first, strict=False)])
+    share = share * (keep > 0)
+    share = share / np.maximum(np.bincount(cell, share), 1e-12)[cell]
+    while keep.any():
+        kept, total = np.bincount(answer, keep), keep.sum()
+        wanted = share * np.bincount(cell, keep)[cell]
+        head = int(kept.argmax())
+        if kept[head] <= wanted[answer == head].sum() + MOST_ABOVE * total:
+            break
+        over = np.where((answer == head) & (keep > 0), keep - wanted, -np.inf)
+        keep[over.argmax()] -= 1
+    for c, part in zip(cells, np.split(keep, np.cumsum([len(c.keep) for c in cells])[:-1]), strict=True):
+        c.keep = part
 
 
 def _answers(context: Context, number: int, cells: Cells) -> Array:
