@@ -99,7 +99,7 @@ class Session:
     def __init__(self, workers: int, address: str, folder: Path | None, say: Callable[[str], object]) -> None:
         require_ray()
         self.workers, self.folder, self.say = workers, folder, say
-        self.address = resolve(address)
+        self.address, self._auto = resolve(address), address == "auto"
         self._opened = contextlib.ExitStack()
         self._connected = False
         self._fit: set[str] = set()  # nodes that were asked
@@ -134,7 +134,7 @@ class Session:
         if self._connected:
             return
         self.say(f"joining Ray at {self.address}" if self.address else f"starting Ray here, {self.workers} CPUs")
-        connect(self._opened, self.workers, self.address)
+        connect(self._opened, self.workers, "auto" if self._auto else self.address)
         self._connected = True
 
     def _flow(self, queue: Iterator[Any], setup: tuple[Any, ...], wanted: Probe) -> Iterator[Any]:

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ from fashionkit.tables import InputError
 
 ROOT = Path(fashionkit.__file__).parent
 CONNECT = 5.0  # seconds for an address to answer
+JOIN = 90.0  # seconds for Ray to start or to let this program in
 ANSWER = 60.0  # seconds for a node to answer before it gets work
 STORE = 512 << 20  # bytes of shared memory for `initargs` where Ray is started here; what exceeds it lies on the disk
 PLACE = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # of Ray's sockets: their paths must be short
@@ -102,13 +104,15 @@ def connect(opened: contextlib.ExitStack, workers: int, address: str) -> None:
     Args:
         opened: Gets what is to be undone at the end.
         workers: CPUs of a Ray that is started here.
-        address: As `resolve` gives it.
+        address: `host:port` that `resolve` gave, or `auto`; "" starts Ray.
 
     Raises:
         InputError: Ray refuses.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if not address:
+        _lock(opened)
     import ray
 
     if ray.is_initialized():
@@ -116,7 +120,7 @@ def connect(opened: contextlib.ExitStack, workers: int, address: str) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
         problem = "Ray does not let this program join the cluster"
-        hint = "the command runs on a machine of the cluster, with the same versions of Ray and Python"
+        hint = "the command runs on a machine of the cluster, with its Ray, its Python and, where it has one, its token"
         settings |= {"address": address}
     else:
         problem, hint = "Ray could not be started here", "is /tmp full, or forbidden? `--engine local` needs no Ray"
@@ -129,10 +133,58 @@ def connect(opened: contextlib.ExitStack, workers: int, address: str) -> None:
     _silence(opened)
     opened.callback(ray.shutdown)
     try:
-        ray.init(**settings)
+        with _deadline(JOIN):
+            ray.init(**settings)
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         raise InputError(problem, found=f"{type(error).__name__}: {error}", hint=hint) from error
     kept()
+
+
+class _Late(BaseException):
+    """A deadline has passed."""
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Ends what takes longer by a TimeoutError, once it is back in Python; Ray itself would try for ever.
+
+    In between it is no `Exception`, for Ray catches these and tries again.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def late(*_: object) -> None:
+        raise _Late
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _Late:
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _lock(opened: contextlib.ExitStack) -> None:
+    """Keeps others out of a Ray that is started here: its ports are open to the network, and tasks are code.
+
+    Ray knows tokens from 2.52 on; left to itself, it writes one into the home folder, or has none. It reads these when
+    it is imported first, so that a program which has done that decides for itself.
+    """
+    ours = _token.cache_info().currsize > 0
+    if ours or ("ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ):
+        for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}.items():
+            os.environ[name] = value
+            opened.callback(os.environ.pop, name, None)
+
+
+@functools.cache
+def _token() -> str:
+    """One for the life of the process, since Ray reads it once."""
+    return secrets.token_hex(32)
 
 
 def _sweep(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 from fashionkit.cli import main
+from fashionkit.datagen.packs import FAMILIES
 from fashionkit.engine import WorkerLost, engine_session, ray_cluster, run_shards
 from fashionkit.engine import ray as engine
 from fashionkit.engine.ray_cluster import QUIET, check_nodes, probe
@@ -26,6 +28,7 @@ from fashionkit.tables import InputError, verify
 from tests.datagen.conftest import fingerprint, make_catalog, random_pictures
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
 STORE = 100 << 20
 SPEC = "shard_images: 6\nphrasings: 2\nper_image: 100\n"
 
@@ -87,13 +90,18 @@ def _node(_: int) -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def around() -> dict[str, str]:
+    """An environment in which commands find this checkout from anywhere."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one CPU each, on this machine."""
     pytest.importorskip("ray", reason="needs fashionkit[ray]")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in QUIET.items():
-            patch.setenv(name, value)
+        for name, value in {**around(), **QUIET}.items():
+            patch.setenv(name, value)  # the nodes' workers have it from here
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
@@ -132,12 +140,23 @@ class Runs:
         """The command line that makes the set in `out`."""
         return ["datagen", "run", str(self.spec), "--catalog", str(self.catalog), "--out", str(out), *more]
 
-    def start(self, out: Path, *more: str) -> subprocess.Popen[str]:
-        """Starts the command in a session of its own."""
-        command = [sys.executable, "-m", "fashionkit", *self.words(out, *more)]
+    @contextlib.contextmanager
+    def start(self, out: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+        """Starts the command in a session of its own, in the folder above `out`, which is named relative to that."""
+        command = [sys.executable, "-m", "fashionkit", *self.words(Path(out.name), *more)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        root = Path(__file__).resolve().parents[2]
-        return subprocess.Popen(command, cwd=root, start_new_session=True, **pipes)
+        with subprocess.Popen(command, cwd=out.parent, env=around(), start_new_session=True, **pipes) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def make(self, out: Path, *more: str) -> tuple[str, str]:
+        """Runs the command to its end; gives stdout and stderr."""
+        with self.start(out, *more) as process:
+            told, said = process.communicate()
+        assert process.returncode == 0, said
+        return told, said
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +168,7 @@ def runs(catalog: Path) -> Runs:
 def whole(runs: Runs) -> tuple[dict[str, str], int]:
     """The fingerprint of the set that one local process makes, and how many steps of counting it takes."""
     out = runs.catalog.parent / "whole"
-    process = runs.start(out, "--workers", "1")
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    _, said = runs.make(out, "--workers", "1")
     return fingerprint(out), counted(said)
 
 
@@ -161,7 +178,7 @@ def counted(said: str) -> int:
     return int(lines[0].split()[1].replace(",", "")) if lines else 0
 
 
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
+def until(true: Callable[[], bool], seconds: float = 120) -> None:
     """Waits for something."""
     end = time.monotonic() + seconds
     while not true():
@@ -191,6 +208,7 @@ def test_every_shard_comes_back_once_and_workers_are_not_heard(
     joined: list[str], capfd: pytest.CaptureFixture[str], cluster: Any
 ) -> None:
     assert sorted(run_shards(_square, range(50), engine="ray", describe="squares")) == [n * n for n in range(50)]
+    time.sleep(3)  # what workers print would come late
     told = capfd.readouterr()
     assert told.out == "" and told.err.startswith("squares: 50 shards in ") and told.err.count("\n") == 1
     assert joined == [f"joining Ray at {cluster.address}"]
@@ -281,9 +299,13 @@ def interrupt_when(waiting: threading.Thread) -> None:
     threading.Thread(target=send, daemon=True).start()
 
 
-def test_nodes_show_that_they_are_fit(joined: list[str], tmp_path: Path) -> None:
+def test_nodes_show_that_they_are_fit(joined: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     list(run_shards(_square, [1], engine="ray"))  # connects
     with probe(tmp_path) as wanted:
+        with monkeypatch.context() as patch:
+            patch.setattr(ray_cluster, "ANSWER", 0)
+            with pytest.raises(InputError, match="not fit: it does not answer within 0 s"):
+                check_nodes(wanted, set())
         fit: set[str] = set()
         check_nodes(wanted, fit)
         assert len(fit) == 2
@@ -292,6 +314,13 @@ def test_nodes_show_that_they_are_fit(joined: list[str], tmp_path: Path) -> None
             check_nodes(replace(wanted, packages={**wanted.packages, "numpy": "0.1"}), set())
         with pytest.raises(InputError, match="cannot read and write /nowhere: No such file"):
             check_nodes(replace(wanted, path=Path("/nowhere/file")), set())
+
+
+def test_a_cluster_without_any_cpu_ends_the_run(joined: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"memory": 1.0})
+    monkeypatch.setattr(engine, "ALONE", 0)
+    with pytest.raises(WorkerLost, match="no CPU for 0 s; finished shards are kept"):
+        list(run_shards(_square, range(9), engine="ray"))
 
 
 def test_a_node_that_joins_later_shows_it_with_its_first_shard(
@@ -319,12 +348,10 @@ def test_a_cluster_is_left_and_found_again_by_auto(cluster: Any, monkeypatch: py
 def test_the_same_bytes_and_words_as_local(
     cluster: Any, runs: Runs, whole: tuple[dict[str, str], int], tmp_path: Path
 ) -> None:
-    process = runs.start(tmp_path / "set", "--engine", "ray", "--ray-address", cluster.address)
-    told, said = process.communicate()
-    assert process.returncode == 0, said
+    told, said = runs.make(tmp_path / "set", "--engine", "ray", "--ray-address", cluster.address)
     assert fingerprint(tmp_path / "set") == whole[0]
     assert counted(said) == whole[1] > 100
-    assert told.startswith(f"{tmp_path / 'set'}: ") and "raylet" not in told + said
+    assert told.startswith("set: ") and "raylet" not in told + said
     assert json.loads((tmp_path / "set" / "manifest.json").read_text())["params"].keys().isdisjoint({"engine"})
     assert main(runs.words(tmp_path / "set", "--engine", "local")) == 0  # another engine finds it complete
 
@@ -333,12 +360,12 @@ def test_a_node_killed_in_the_middle_is_survived_with_the_same_bytes(
     cluster: Any, runs: Runs, whole: tuple[dict[str, str], int], tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
-    process = runs.start(out, "--engine", "ray", "--ray-address", cluster.address)
     (node,) = cluster.worker_nodes
-    until(lambda: made(out) > whole[1] // 5)
-    cluster.remove_node(node, allow_graceful=False)
-    left = whole[1] - made(out)
-    told, said = process.communicate()
+    with runs.start(out, "--engine", "ray", "--ray-address", cluster.address) as process:
+        until(lambda: made(out) > whole[1] // 5 or process.poll() is not None)
+        cluster.remove_node(node, allow_graceful=False)
+        left = whole[1] - made(out)
+        told, said = process.communicate()
     cluster.add_node(num_cpus=1, object_store_memory=STORE)
     assert left > whole[1] // 4, "the node died too late to prove anything"
     assert process.returncode == 0, said
@@ -352,13 +379,12 @@ def test_a_killed_driver_leaves_no_task_and_the_next_goes_on(
 ) -> None:
     out = tmp_path / "set"
     words = ("--engine", "ray", "--ray-address", cluster.address)
-    process = runs.start(out, *words)
-    until(lambda: made(out) > whole[1] // 3)
-    process.kill()
-    process.communicate()
-    process = runs.start(out, *words)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    with runs.start(out, *words) as process:
+        until(lambda: made(out) > whole[1] // 3 or process.poll() is not None)
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    _, said = runs.make(out, *words)
     assert 0 < counted(said) < whole[1] - whole[1] // 3
     assert fingerprint(out) == whole[0]
     assert not list(out.rglob(".*"))
@@ -371,13 +397,13 @@ def test_a_ray_that_was_started_here_ends_with_the_command(
 ) -> None:
     pytest.importorskip("ray", reason="needs fashionkit[ray]")
     out = tmp_path / "set"
-    process = runs.start(out, "--engine", "ray", "--workers", "2")
-    until(lambda: made(out) > 3)
-    if sign == signal.SIGINT:
-        os.killpg(process.pid, sign)  # as a terminal sends it: to every process
-    else:
-        process.send_signal(sign)
-    told, said = process.communicate()
+    with runs.start(out, "--engine", "ray", "--workers", "2") as process:
+        until(lambda: made(out) > 3 or process.poll() is not None)
+        if sign == signal.SIGINT:
+            os.killpg(process.pid, sign)  # as a terminal sends it: to every process
+        else:
+            process.send_signal(sign)
+        told, said = process.communicate()
     assert process.returncode == code, said
     until(lambda: not living(process.pid), 150)  # Ray's agents look for their parent once a minute
     folders = list(Path("/tmp").glob(f"fk-ray-{process.pid}-*"))
@@ -387,3 +413,48 @@ def test_a_ray_that_was_started_here_ends_with_the_command(
     assert "Traceback" not in said and told == ""
     assert main(runs.words(out, "--workers", "1")) == 0
     assert fingerprint(out) == whole[0]
+
+
+_LOCKED = """
+import os, subprocess, sys
+from fashionkit.engine import engine_session, run_shards
+
+def address(_):
+    import ray
+    return ray.get_runtime_context().gcs_address
+
+with engine_session("ray", 1):
+    (there,) = run_shards(address, [1], engine="ray")
+    around = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    join = (
+        "from fashionkit.engine import engine_session, run_shards\\n"
+        f"with engine_session('ray', address='{there}'): print(list(run_shards(abs, [1], engine='ray')))"
+    )
+    other = subprocess.run([sys.executable, "-c", join], env=around, capture_output=True, text=True)
+    assert other.returncode and "does not let this program join" in other.stderr, other
+with engine_session("ray", 1):
+    assert list(run_shards(abs, [-1], engine="ray")) == [1]
+"""
+
+
+def test_a_ray_that_was_started_here_lets_nobody_else_in(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="needs fashionkit[ray]")
+    if tuple(map(int, ray.__version__.split(".")[:2])) < (2, 52):
+        pytest.skip("this Ray knows no tokens")
+    home = {**around(), "HOME": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", _LOCKED], capture_output=True, text=True, env=home)
+    assert found.returncode == 0, found.stderr
+    assert not list(tmp_path.iterdir())  # no token is left in the home folder
+
+
+def test_benchmark_of_engines_gives_every_figure(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs fashionkit[ray]")
+    kept = ("B1", "C1", "N1")
+    (tmp_path / "spec.yaml").write_text(f"families: {{{', '.join(f'{f}: 0' for f in FAMILIES if f not in kept)}}}")
+    words = ["--images", "60", "--samples", "900", "--runs", "1", "--spec", str(tmp_path / "spec.yaml")]
+    command = [sys.executable, str(ROOT / "benchmarks/engines.py"), *words, "--json", str(tmp_path / "figures.json")]
+    found = subprocess.run(command, capture_output=True, text=True, env=around())
+    assert found.returncode == 0, found.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["samples"] > 300 and set(figures["seconds"]) == {"local", "ray", "starting ray"}
+    assert figures["ratio"] > 0 and "the same bytes" in found.stdout

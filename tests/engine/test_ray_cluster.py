@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -129,6 +131,45 @@ def test_auto_is_else_the_cluster_of_this_machine(
     address = serve(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
     (tmp_path / "current").write_text(address + "\n")
     assert resolve("auto") == address
+
+
+def test_a_deadline_ends_what_catches_every_exception() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+
+    def stubborn() -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                time.sleep(0.01)
+
+    with pytest.raises(TimeoutError, match="no answer within 0 s"), ray_cluster._deadline(0.1):
+        stubborn()
+    with ray_cluster._deadline(0.1):
+        pass
+    time.sleep(0.15)  # nothing comes after the end
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_ray_that_is_started_here_gets_a_token_unless_the_program_has_decided(
+    monkeypatch: pytest.MonkeyPatch, imported: bool
+) -> None:
+    ray_cluster._token.cache_clear()
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    if not imported:
+        monkeypatch.delitem(sys.modules, "ray")
+    for _ in range(2):  # a second session of the process has the same token
+        with contextlib.ExitStack() as opened:
+            ray_cluster._lock(opened)
+            found = os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_AUTH_TOKEN")
+            assert found == ((None, None) if imported else ("token", ray_cluster._token()))
+            monkeypatch.setitem(sys.modules, "ray", None)
+        assert "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN" not in os.environ
+    ray_cluster._token.cache_clear()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with contextlib.ExitStack() as opened:
+        ray_cluster._lock(opened)
+    assert os.environ["RAY_AUTH_MODE"] == "disabled" and "RAY_AUTH_TOKEN" not in os.environ
 
 
 def test_what_a_killed_command_left_is_swept_away(tmp_path: Path) -> None:
