@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fashionkit.datagen.audit.blind_exam import Exam, Scope, exam_of, key_of, most_frequent
+from fashionkit.datagen.audit.blind_exam import Exam, exam_of, key_of, most_frequent
 from fashionkit.datagen.audit.blind_sample import draw_questions
+from fashionkit.datagen.audit.blind_scopes import Scope
 from fashionkit.datagen.audit.options import AuditOptions
 from fashionkit.datagen.audit.verdicts import Verdict
 from fashionkit.datagen.store import VQAStore

@@ -9,29 +9,19 @@ slots then needs half the samples. The words themselves keep their order for the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fashionkit.datagen.audit.blind_sample import Questions
+from fashionkit.datagen.audit.blind_scopes import Scope, kind_of, same_words, scopes_of
 from fashionkit.datagen.audit.counts import facts_of
 from fashionkit.datagen.counter import again
-from fashionkit.datagen.packs import Pack, Template
 from fashionkit.datagen.store import VQAStore
 from fashionkit.datagen.vocab import NO, YES
 
 Array = npt.NDArray[Any]
-Kind = Literal["yes/no", "choice", "open"]
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Templates that are judged together, of one kind of answer."""
-
-    name: str
-    kind: Kind
-    templates: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -62,41 +52,6 @@ class Exam:
         return np.flatnonzero(self.scope == scope)
 
 
-def kind_of(t: Template, pack: Pack) -> Kind:
-    """How a template is answered."""
-    if t.balance == "choice":
-        return "choice"
-    leader = pack.by_id(t.tie) if t.balance == "tied" and t.tie is not None else t
-    return "yes/no" if leader.balance == "binary" else "open"
-
-
-def scopes_of(pack: Pack, templates: set[int]) -> list[Scope]:
-    """Families; a family of several kinds by template; what shares its words with another family's leader joins it.
-
-    Args:
-        pack: All templates. templates: Positions of those that have questions.
-    """
-    members: dict[tuple[str, Kind], list[int]] = {}
-    for number in sorted(templates):
-        t = pack.templates[number]
-        leader = pack.by_id(str(t.tie)) if _same_words(t, pack) else t
-        members.setdefault((leader.family, kind_of(t, pack)), []).append(number)
-    families = [family for family, _ in members]
-    found = []
-    for (family, kind), numbers in members.items():
-        if families.count(family) == 1:
-            joined = dict.fromkeys([family, *(pack.templates[n].family for n in numbers)])
-            found.append(Scope("+".join(joined), kind, tuple(numbers)))
-        else:  # the picture as a whole: yes or no, one of two, and open questions
-            found.append(Scope("+".join(pack.templates[n].id for n in numbers), kind, tuple(numbers)))
-    return found
-
-
-def _same_words(t: Template, pack: Pack) -> bool:
-    """Whether a template only differs from its leader by the answer: a question about what is not there."""
-    return t.balance == "tied" and kind_of(t, pack) == "open"
-
-
 def exam_of(store: VQAStore, questions: Questions) -> Exam:
     """Makes the questions of a set ready."""
     pack, facts = store.pack, facts_of(store)
@@ -104,7 +59,7 @@ def exam_of(store: VQAStore, questions: Questions) -> Exam:
     of_template = np.zeros(len(pack.templates), np.int64)
     for number, scope in enumerate(scopes):
         of_template[list(scope.templates)] = number
-    leader = [pack.index(str(t.tie)) if _same_words(t, pack) else n for n, t in enumerate(pack.templates)]
+    leader = [pack.index(str(t.tie)) if same_words(t, pack) else n for n, t in enumerate(pack.templates)]
     wording = np.array(leader, np.int32)[questions.template]
     slots, options = _in_order(store, questions)
     attributes = facts.attribute[slots]

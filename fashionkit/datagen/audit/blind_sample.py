@@ -1,8 +1,8 @@
-"""Which samples the question-only models see: a part of every family, once each question, without its picture.
+"""Which samples the question-only models see: a part of every scope, once each question, without its picture.
 
-    samples ─► first phrasing of each program ─► lowest random numbers of each family, learnt and judged ─► Questions
+    samples ─► first phrasing of each program ─► lowest random numbers of each scope, learnt and judged ─► Questions
 
-The random number of a sample depends on seed and `qid` alone, and each family keeps its lowest (bottom-k sampling): the
+The random number of a sample depends on seed and `qid` alone, and each scope keeps its lowest (bottom-k sampling): the
 same samples are chosen whatever the parts are. Memory follows the number asked for, not the size of the set.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from fashionkit.datagen.audit.blind_scopes import scopes_of
 from fashionkit.datagen.counter import mix, stream
 from fashionkit.datagen.samples import SLOTS, sample_files
 from fashionkit.datagen.store import VQAStore
@@ -61,26 +62,24 @@ class Questions:
         return Questions(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
-def families_of(store: VQAStore) -> tuple[list[str], Array]:
-    """Families in the pack's order, and (templates,) the position of each template's family."""
-    names = list(dict.fromkeys(t.family for t in store.pack.templates))
-    return names, np.array([names.index(t.family) for t in store.pack.templates], np.int64)
-
-
 def draw_questions(store: VQAStore, limit: int, seed: int) -> Questions:
-    """At most `limit` question programs, a like number of every family as far as there are so many.
+    """At most `limit` question programs, a like number of every scope as far as there are so many.
 
     Args:
         store: The set. limit: Most programs, learnt and judged together. seed: Another seed draws others.
 
     Returns:
-        The programs in the order of `qid`; each in the phrasing in which the set has it first.
+        The programs in the order of `qid`; each in the phrasing in which the set has it first. Templates of one scope
+        are as frequent among each other as in the set.
     """
-    names, family = families_of(store)
-    available = _available(store, family, len(names))
+    scopes = scopes_of(store.pack, set(range(len(store.pack.templates))))
+    stratum = np.zeros(len(store.pack.templates), np.int64)
+    for number, scope in enumerate(scopes):
+        stratum[list(scope.templates)] = number
+    available = _available(store, stratum, len(scopes))
     judged = water_fill(available[1], int(limit * JUDGED_SHARE))
     learnt = water_fill(available[0], limit - int(judged.sum()))
-    found = [_lowest(store, LEARNT, family, learnt, seed), _lowest(store, JUDGED, family, judged, seed)]
+    found = [_lowest(store, LEARNT, stratum, learnt, seed), _lowest(store, JUDGED, stratum, judged, seed)]
     columns = {n: np.concatenate([f[n] for f in found]) for n in found[0]}
     images = read_table(store.path, "images", ["group"])
     return Questions(
@@ -105,36 +104,36 @@ def water_fill(available: Array, total: int) -> Array:
     return quota
 
 
-def _available(store: VQAStore, family: Array, families: int) -> Array:
-    """(2, families) about how many programs of each family there are to learn from and to be judged on."""
-    counts = np.zeros((2, families), np.int64)
+def _available(store: VQAStore, stratum: Array, strata: int) -> Array:
+    """(2, strata) about how many programs of each there are to learn from and to be judged on."""
+    counts = np.zeros((2, strata), np.int64)
     rows = 0
     for side, splits in enumerate((LEARNT, JUDGED)):
         for path in (p for s in splits for p in sample_files(store.path, s)):
             for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=["template"]):
                 template = batch.column(0).to_numpy(zero_copy_only=False)
-                counts[side] += np.bincount(family[template], minlength=families)
+                counts[side] += np.bincount(stratum[template], minlength=strata)
                 rows += len(template)
     times = max(1, int(store.manifest.params.get("phrasings", 1)))
     return -(-counts // times)
 
 
-def _lowest(store: VQAStore, splits: tuple[str, ...], family: Array, quota: Array, seed: int) -> dict[str, Array]:
-    """Columns of the `quota` programs of each family with the lowest random numbers."""
+def _lowest(store: VQAStore, splits: tuple[str, ...], stratum: Array, quota: Array, seed: int) -> dict[str, Array]:
+    """Columns of the `quota` programs of each stratum with the lowest random numbers."""
     key = stream(seed, "blind")
     limit = np.where(quota > 0, np.uint64(2**64 - 1), np.uint64(0))
     held: dict[str, Array] = {}
     for batch in _programs(store, splits):
         random = mix(key, batch["qid"])
-        kept = random <= limit[family[batch["template"]]]
-        kept &= quota[family[batch["template"]]] > 0
+        kept = random <= limit[stratum[batch["template"]]]
+        kept &= quota[stratum[batch["template"]]] > 0
         batch = {**{n: v[kept] for n, v in batch.items()}, "random": random[kept]}
         held = {n: np.concatenate([held[n], v]) for n, v in batch.items()} if held else batch
         if len(held["qid"]) > 2 * quota.sum() + BATCH_ROWS:
-            held, limit = _cut(held, family, quota, limit)
+            held, limit = _cut(held, stratum, quota, limit)
     if not held:
         return {n: np.zeros(0, np.int64) for n in (*COLUMNS,)}
-    held, _ = _cut(held, family, quota, limit)
+    held, _ = _cut(held, stratum, quota, limit)
     order = np.argsort(held["qid"], kind="stable")
     return {n: held[n][order].astype(np.int64 if n == "qid" else np.int32) for n in COLUMNS}
 
@@ -143,9 +142,9 @@ STORED = ("qid", "image", "template", "paraphrase", *(f"slot{i}" for i in range(
 COLUMNS = (*STORED, "split")
 
 
-def _cut(held: dict[str, Array], family: Array, quota: Array, limit: Array) -> tuple[dict[str, Array], Array]:
-    """Drops what cannot be among a family's lowest any more."""
-    of, keep, limit = family[held["template"]], np.zeros(len(held["qid"]), bool), limit.copy()
+def _cut(held: dict[str, Array], stratum: Array, quota: Array, limit: Array) -> tuple[dict[str, Array], Array]:
+    """Drops what cannot be among a stratum's lowest any more."""
+    of, keep, limit = stratum[held["template"]], np.zeros(len(held["qid"]), bool), limit.copy()
     for number, most in enumerate(quota.tolist()):
         rows = np.flatnonzero(of == number)
         if most and len(rows) > most:

@@ -7,8 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fashionkit.datagen.audit.blind_exam import exam_of, key_of, kind_of, most_frequent, scopes_of
+from fashionkit.datagen.audit.blind_exam import exam_of, key_of, most_frequent
 from fashionkit.datagen.audit.blind_sample import draw_questions
+from fashionkit.datagen.audit.blind_scopes import kind_of, scopes_of
 from fashionkit.datagen.store import VQAStore
 from fashionkit.datagen.vocab import NO, YES
 from tests.datagen.conftest import Made, cell_of

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fashionkit.datagen.audit import blind_sample
-from fashionkit.datagen.audit.blind_sample import Questions, draw_questions, families_of, water_fill
+from fashionkit.datagen.audit.blind_sample import Questions, draw_questions, water_fill
+from fashionkit.datagen.audit.blind_scopes import scopes_of
 from fashionkit.datagen.samples import SAMPLES, read_samples, sample_files
 from fashionkit.datagen.store import VQAStore
 from tests.datagen.conftest import Made
@@ -44,9 +45,11 @@ def store(fourfold: Path) -> VQAStore:
     return VQAStore(fourfold)
 
 
-def by_family(store: VQAStore, q: Questions, judged: bool) -> Counter[str]:
-    names, family = families_of(store)
-    return Counter(names[f] for f in family[q.template[q.judged == judged]])
+def by_scope(store: VQAStore, q: Questions) -> Counter[str]:
+    """How many are judged, by scope."""
+    scopes = scopes_of(store.pack, set(range(len(store.pack.templates))))
+    name = {t: s.name for s in scopes for t in s.templates}
+    return Counter(name[t] for t in q.template[q.judged].tolist())
 
 
 def test_without_a_limit_every_program_is_taken_once(store: VQAStore, outfit_set: Made) -> None:
@@ -84,14 +87,23 @@ def test_pictures_of_one_group_stay_one_group(store: VQAStore, outfit_set: Made)
     assert len(np.unique(q.group)) < len(np.unique(pictures)) <= 2 * len(np.unique(q.group))
 
 
-def test_families_share_the_limit_and_nothing_is_wasted(store: VQAStore) -> None:
-    everything = draw_questions(store, 10**6, 0)
+def test_scopes_share_the_limit_and_nothing_is_wasted(store: VQAStore) -> None:
+    everything = by_scope(store, draw_questions(store, 10**6, 0))
     for limit in (120, 500):
         q = draw_questions(store, limit, 0)
         assert limit * 0.9 <= len(q) <= limit
-        all_judged, judged = by_family(store, everything, True), by_family(store, q, True)
-        most = max(judged.values())
-        assert all(judged[f] >= min(n, most - 1) for f, n in all_judged.items())
+        most = max(by_scope(store, q).values())
+        assert all(by_scope(store, q)[s] >= min(n, most - 1) for s, n in everything.items())
+
+
+def test_templates_of_a_scope_keep_their_shares(store: VQAStore) -> None:
+    """Else a not-present answer would be more frequent among the drawn questions than it is in the set."""
+    everything, q = draw_questions(store, 10**6, 0), draw_questions(store, 4000, 0)
+    absent, there = store.pack.index("N1.query"), store.pack.index("C1.query")
+    ratio = [(x.template == absent).sum() / (x.template == there).sum() for x in (everything, q)]
+    assert (q.template == there).sum() < 0.6 * (everything.template == there).sum()
+    assert ratio[1] == pytest.approx(ratio[0], rel=0.35)
+    assert len(np.unique(q.template)) == len(np.unique(everything.template))
 
 
 def test_how_the_set_is_read_changes_nothing(store: VQAStore, monkeypatch: pytest.MonkeyPatch) -> None:
