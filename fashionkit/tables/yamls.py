@@ -109,8 +109,11 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             row = mark.line + 1 if mark is not None else None
+            problem = str(error.problem or error.context)
+            if "nesting depth" in problem:  # PyYAML 6.0.4 has a limit of its own, and reads ahead of the events
+                raise InputError(f"nested deeper than {MAX_DEPTH} levels", file=self.source, row=row) from error
             hint = "a tab in the indentation, a missing quote, or `: ` inside a word are the usual causes"
-            message = f"this is not YAML: {error.problem or error.context}"
+            message = f"this is not YAML: {problem}"
             raise InputError(message, file=self.source, row=row, hint=hint) from error
         except yaml.reader.ReaderError as error:
             row = text.count("\n", 0, error.position) + 1
