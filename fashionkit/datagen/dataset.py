@@ -162,6 +162,14 @@ class VQADataset(_Reopened, Dataset[Sample]):
         """
         return _tensors(self.reader.columns(self._records(rows)))
 
+    def prepare(self) -> VQADataset:
+        """Writes the questions now, as many as are kept (a million), and returns itself.
+
+        Workers that are forked afterwards share their texts; else each writes those that it comes across.
+        """
+        self.reader.prepare(self.records)
+        return self
+
     def _records(self, rows: Sequence[int] | Array) -> Array:
         wanted = np.asarray(rows, np.int64)
         if len(wanted) and not (-len(self) <= wanted.min() and wanted.max() < len(self)):

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from fashionkit.datagen import dataset as module
 from fashionkit.datagen.dataset import ImageBatches, SampleBatches, VQADataset, VQALoader, VQAStream, collate
 from fashionkit.datagen.reading import reader as reading
+from fashionkit.datagen.reading.wording import Wording
 from fashionkit.datagen.store import VQAStore
 from fashionkit.tables import InputError, write_manifest
 from tests.datagen.conftest import FEW, Made, made, make_catalog, random_pictures
@@ -129,6 +130,17 @@ def test_batches_and_samples_are_the_same(train: VQADataset) -> None:
         assert same(batch[name], again[name])
     assert batch["qid"].dtype == batch["answer_id"].dtype == torch.int64
     assert train[np.array(rows)]["question"] == batch["question"]
+
+
+def test_prepared_texts_are_the_same_and_written_once(shown: Made, train: VQADataset) -> None:
+    found, rows = VQADataset(shown.path), range(0, len(train), 3)
+    known = found.reader._wording._known
+    assert len(known) == 0 and found.prepare() is found
+    written = len(known)
+    assert written > 100 and found[list(rows)]["question"] == train[list(rows)]["question"] and len(known) == written
+    full = VQADataset(shown.path)
+    full.reader._wording = Wording(full.reader.store.renderer, kept=50)
+    assert full.prepare()[list(rows)]["question"] == train[list(rows)]["question"]
 
 
 @pytest.mark.parametrize("row", [10**9, -(10**9)])

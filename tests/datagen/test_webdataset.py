@@ -6,12 +6,17 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import tarfile
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -152,6 +157,34 @@ def test_shards_have_a_bounded_size(shown: Made, tmp_path: Path, monkeypatch: py
     assert max(sum(one) - sum(one[-2:]) for one in sizes) < 1 << 13, "full without the last picture, or before"
     assert max(map(sum, sizes)) > 1 << 12
     assert contents(large) == contents(small)
+
+
+def rewritten(made: Made, folder: Path, change: Callable[[pa.Table], pa.Table], rows: int) -> Made:
+    """The set with other samples in its first part, in row groups of so many."""
+    path = Path(shutil.copytree(made.path, folder))
+    part = sorted((path / "samples" / "train").iterdir())[0]
+    pq.write_table(change(pq.read_table(part, partitioning=None)), part, row_group_size=rows)
+    return replace(made, path=path)
+
+
+def test_row_groups_cut_where_they_like(shown: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_webdataset, "MEBIBYTE", 1 << 13)
+    cut = rewritten(shown, tmp_path / "set", lambda table: table, rows=7)
+    for name, questions in (("one", shown), ("two", cut)):
+        export(questions, tmp_path / name, "train", shard_mb=1)
+    assert contents(tars(tmp_path / "one", "train")) == contents(tars(tmp_path / "two", "train"))
+
+
+def test_questions_of_a_picture_must_follow_each_other(shown: Made, tmp_path: Path) -> None:
+    """Else its name would stand twice in the shards."""
+    mixed = rewritten(shown, tmp_path / "set", lambda t: pa.concat_tables([t.slice(1), t.slice(0, 1)]), rows=1000)
+    with pytest.raises(InputError, match=r"part-00000\.parquet.*follow each other"):
+        export(mixed, tmp_path / "out")
+    twice = rewritten(shown, tmp_path / "other", lambda t: t, rows=1000)
+    parts = sorted((twice.path / "samples" / "train").iterdir())
+    shutil.copy(parts[0], parts[1])
+    with pytest.raises(InputError, match=rf"{parts[1].name}.*follow each other"):
+        export(twice, tmp_path / "out2")
 
 
 def contents(paths: list[str]) -> list[tuple[str, str, int]]:

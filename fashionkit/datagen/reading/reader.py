@@ -23,6 +23,7 @@ from fashionkit.tables import InputError
 Array = npt.NDArray[Any]
 Columns = dict[str, Any]
 DAMAGED = ("raise", "skip")
+AT_ONCE = 8192  # questions that are written in one go where all are
 
 
 class Reader:
@@ -96,6 +97,14 @@ class Reader:
         columns["image_of"] = (np.cumsum(good) - 1)[image_of[kept]]
         columns["skipped"] = int(len(records) - kept.sum())
         return columns
+
+    def prepare(self, records: Array) -> None:
+        """Writes the questions of (n,) records and keeps them, while there is room."""
+        for lo in range(0, len(records), AT_ONCE):
+            if self._wording.full:
+                return
+            some = records[lo : lo + AT_ONCE]
+            self._wording.questions(some["template"], some["paraphrase"], some["slots"])
 
     def _text(self, records: Array) -> Columns:
         template, answer = records["template"], records["answer"]

@@ -59,8 +59,8 @@ class Texts:
         whole = pa.StringArray.from_buffers(self._count, *buffers)
         return whole.take(pa.array(positions)).to_pylist()
 
-    def add(self, codes: Array, texts: list[str]) -> None:
-        """Adds texts, while there is room.
+    def add(self, codes: Array, texts: list[str]) -> bool:
+        """Adds texts, all or none of them; returns whether there was room.
 
         Args:
             codes: (n,) distinct, none of them there. texts: n.
@@ -68,16 +68,17 @@ class Texts:
         encoded = [text.encode() for text in texts]
         ends = int(self._offsets[self._count]) + np.cumsum([len(text) for text in encoded])
         if not len(codes) or self._count + len(codes) > self.most or ends[-1] > MOST_BYTES:
-            return
+            return not len(codes)
         first, start = self._count, int(self._offsets[self._count])
         self._offsets = _room(self._offsets, first + len(codes) + 1)
         self._bytes = _room(self._bytes, int(ends[-1]))
         self._offsets[first + 1 : first + len(codes) + 1] = ends
         self._bytes[start : ends[-1]] = np.frombuffer(b"".join(encoded), np.uint8)
         self._count += len(codes)
-        if 2 * self._count > len(self._codes):
+        while 2 * self._count > len(self._codes):
             self._widen()
         self._place(codes, np.arange(first, self._count, dtype=np.int32))
+        return True
 
     def _slots(self, codes: Array) -> Array:
         """(n,) where to look first: the high bits of a product."""

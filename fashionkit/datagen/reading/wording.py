@@ -45,8 +45,13 @@ class Wording:
         self._compile()
         codes = max(len(self._formats), len(self._functions)) * self._radix**SLOTS
         self.fits = codes < MOST_CODES  # else there are some 10,000 ids, and `Renderer` writes everything
-        self._known = Texts(kept)
+        self._known, self._full = Texts(kept), False
         self._words = Texts(kept)
+
+    @property
+    def full(self) -> bool:
+        """Whether no further question is kept."""
+        return not self.fits or self._full
 
     def questions(self, template: Array, paraphrase: Array, slots: Array) -> list[str]:
         """n texts.
@@ -68,7 +73,7 @@ class Wording:
         texts = np.empty(len(codes), object)
         texts[at >= 0] = self._known.take(at[at >= 0])
         texts[new] = np.array(written, object)[which]
-        self._known.add(fresh, written)
+        self._full = not self._known.add(fresh, written)
         return texts.tolist()
 
     def _write(self, form: Array, slots: Array) -> list[str]:

@@ -173,6 +173,15 @@ def test_without_questions_to_learn_or_to_judge_there_is_no_verdict(store: VQASt
         assert [(v.check, v.verdict) for v in found] == [("blind-slots", "skip")]
 
 
+def test_a_set_without_questions_in_these_splits_is_left_out(small_set: Path) -> None:
+    for split in ("train", "val", "test"):
+        for path in sample_files(small_set, split):
+            pq.write_table(read_samples(path).slice(0, 0), path)
+    found = blind_checks(VQAStore(small_set), OPTIONS)
+    assert [v.verdict for v in found] == ["skip"] * 3
+    assert "no questions in train" in found[0].note
+
+
 def fair(store: VQAStore, rng: np.random.Generator) -> Questions:
     """A set with nothing to find and few pictures: five families, each answered by a coin."""
     parts = [ask(store, t, rng, 1200) for t in ("B2.modified", "B3.exist", "B5.not", "C2.choose", "C2.modified")]

@@ -28,13 +28,14 @@ def test_it_is_a_dict(parts: list[dict[int, str]], others: list[int]) -> None:
     assert table.take(at[at >= 0]) == [known[code] for code in asked.tolist() if code in known]
 
 
-def test_it_grows_and_neighbours_do_not_mix() -> None:
+@pytest.mark.parametrize("parts", [1, 50])
+def test_it_grows_and_neighbours_do_not_mix(parts: int) -> None:
     """Codes that all want one slot are found as well as those that lie apart."""
     inverse = pow(STEP, -1, 2**64)
     same = [code for code in (inverse * k % 2**64 for k in range(1, 4000)) if code < 2**62]
     codes = np.unique(np.array([*same, *range(20_000)], np.int64))
     table = Texts(100_000)
-    for some in np.array_split(np.random.default_rng(0).permutation(codes), 50):
+    for some in np.array_split(np.random.default_rng(0).permutation(codes), parts):
         table.add(some, [f"text {code}" for code in some.tolist()])
     assert len(same) > 500 and table.take(table.find(codes)) == [f"text {code}" for code in codes.tolist()]
     assert (table.find(codes + 10**15) == -1).all()
@@ -45,8 +46,8 @@ def test_what_has_no_room_is_left_out(limit: str, monkeypatch: pytest.MonkeyPatc
     table = Texts(150 if limit == "texts" else 10**6)
     if limit == "bytes":
         monkeypatch.setattr(module, "MOST_BYTES", 1500)
-    table.add(np.arange(100), ["ten letter"] * 100)
-    table.add(np.arange(100, 200), ["ten letter"] * 100)
+    assert table.add(np.arange(100), ["ten letter"] * 100)
+    assert not table.add(np.arange(100, 200), ["ten letter"] * 100)
     assert len(table) == 100 and table.find(np.array([5, 105])).tolist() == [5, -1]
 
 
