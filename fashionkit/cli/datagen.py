@@ -207,7 +207,8 @@ class ReweightArgs(JsonArg):
         "matrix: `answer`, `predicted`, `count`",
         required=True,
     )
-    loss: float = arg("weight of the predicted loss in the difficulty", default=1.0)
+    loss: float = arg("weight of the losses by kind of question: hard kinds get more of the set", default=1.5)
+    item_loss: float = arg("weight of the losses by picture and item: each cell prefers the hard ones", default=0.0)
     alpha: float = arg("share of the similarity in what is confusable; the rest is the model's confusion", default=0.5)
     seed: int | None = arg("of the next round; without it, one more than that of the set", default=None)
 
@@ -215,9 +216,9 @@ class ReweightArgs(JsonArg):
 def reweight(args: ReweightArgs) -> None:
     """Turns a model's losses on a question set into the spec of the next round, which asks what was hard.
 
-    The next set prefers questions about the pictures and items whose losses were high, and draws as wrong options what
-    the model takes for the right ones; yes and no stay as balanced as they were. Take losses of samples that the model
-    was not trained on. Only losses of the split `train` count. Rows that cannot be used are counted and listed.
+    The next set has more of the kinds of questions whose losses were high ("is the skirt navy?"), and draws as wrong
+    options what the model takes for the right ones; yes and no stay as balanced as they were. Take losses of samples
+    that the model was not trained on. Only losses of the split `train` count. Rows that cannot be used are listed.
 
     Example:
         fashionkit datagen reweight out/questions out/round2 --losses losses.parquet
@@ -225,7 +226,7 @@ def reweight(args: ReweightArgs) -> None:
     from fashionkit.datagen.reweight import NextOptions
     from fashionkit.datagen.reweight import reweight as learn
 
-    report = learn(args.path, args.losses, args.out, NextOptions(args.loss, args.alpha, args.seed))
+    report = learn(args.path, args.losses, args.out, NextOptions(args.loss, args.item_loss, args.alpha, args.seed))
     print("\n".join(report.lines()))
     print(f"the next round: fashionkit datagen run {args.out}/spec.yaml --catalog CATALOG --out OUT")
     write_json(args.json, report.to_dict())

@@ -1,9 +1,10 @@
 """What a model found hard in one question set, as tables that the next set is made with.
 
-    losses ──`datagen reweight`──► <folder>/images     how much harder than its questions' like a picture was
+    losses ──`datagen reweight`──► <folder>/cells      how much harder than its like a kind of question was
+                                   <folder>/images     how much harder than its questions' like a picture was
                                    <folder>/items      the same of what a question named in it, beyond the picture
                                    <folder>/confusion  which answer was given for which
-    <folder> + Scenes ──► scores of pictures and items (w4 of the difficulty), k of wrong answers (alpha)
+    <folder> + Scenes ──► effects of cells, pictures and items (w4 of the difficulty), k of wrong answers (alpha)
 
 Everything is kept by key (picture id, category, value), so the next set may come from another state of the catalogue
 and another vocabulary; what a key no longer names is left out. The form is that of the specification's difficulty and
@@ -13,6 +14,7 @@ Morris 1975).
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,17 @@ from fashionkit.tables import InputError, Manifest, read_manifest, read_table, t
 
 Array = npt.NDArray[Any]
 KIND, SCHEMA = "feedback", 1
+LEVELS = ("cells", "images", "items")
 KNOWN = 20.0  # answers of a value at which what was confused with it counts as much as the similarity
+CELLS = pa.schema(
+    [
+        pa.field("template", pa.string(), nullable=False),  # its id
+        pa.field("attributes", pa.string(), nullable=False),  # keys of its attributes, with commas
+        pa.field("slots", pa.list_(pa.string()), nullable=False),  # keys of the cell's slots, in the template's order
+        pa.field("n", pa.int64(), nullable=False),  # losses
+        pa.field("excess", pa.float64(), nullable=False),  # mean loss beyond that of the template and attributes
+    ]
+)
 IMAGES = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -59,7 +71,7 @@ class Feedback:
         path: The folder.
 
     Attributes:
-        shrink: `images` and `items` → the number of losses at which half of an effect is believed.
+        shrink: `cells`, `images` and `items` → the number of losses at which half of an effect is believed.
         spread: The same → standard deviation of the true effects.
 
     Raises:
@@ -74,15 +86,72 @@ class Feedback:
 
     def _levels(self, name: str) -> dict[str, float]:
         levels: Any = self.manifest.params.get(name)
-        named = isinstance(levels, dict) and set(levels) in ({"images", "items"}, set())
+        named = isinstance(levels, dict) and set(levels) in (set(LEVELS), set())
         if not named or not all(isinstance(v, int | float) and v >= 0 for v in levels.values()):
-            raise InputError("the manifest is damaged: `images` and `items` needed", file=self.path, column=name)
+            raise InputError("the manifest is damaged: cells, images, items needed", file=self.path, column=name)
         found: dict[str, float] = levels
         return found
 
     def table(self, name: str, schema: pa.Schema) -> pa.Table:
         """One of the tables; empty where the folder has none."""
         return read_table(self.path, name, schema.names) if table_parts(self.path, name) else schema.empty_table()
+
+    @cached_property
+    def _cells(self) -> tuple[pa.Table, Array, list[str]]:
+        """Cells ordered by unit, where each unit starts, and the units' names."""
+        table = self.table("cells", CELLS)
+        self._needed(table, "loss")
+        unit = pc.binary_join_element_wise(table["template"], table["attributes"], "|").combine_chunks()
+        encoded = unit.dictionary_encode()
+        order = np.argsort(encoded.indices.to_numpy(), kind="stable")
+        starts = np.searchsorted(encoded.indices.to_numpy()[order], np.arange(len(encoded.dictionary) + 1))
+        return table.take(pa.array(order)), starts, encoded.dictionary.to_pylist()
+
+    def _needed(self, table: pa.Table, key: str) -> None:
+        if not table.num_rows or not self.shrink or not self.spread:
+            hint = f"set `difficulty: {{{key}: 0}}`, or make the feedback from losses"
+            problem = f"the feedback holds no losses, which `difficulty.{key}` weighs"
+            raise InputError(problem, file=self.path, hint=hint)
+
+    def _effects(self, table: pa.Table) -> Array:
+        n = table["n"].to_numpy()
+        found: Array = table["excess"].to_numpy() * n / (n + self.shrink["cells"]) / (self.spread["cells"] or 1.0)
+        return found
+
+    def hardest(self, templates: set[str]) -> float:
+        """The largest effect of a cell of these templates, in standard deviations of the true effects; at least 0."""
+        table = self._cells[0]
+        about = pc.is_in(table["template"], value_set=pa.array(sorted(templates), pa.string())).to_numpy()
+        return float(self._effects(table)[about].max(initial=0.0))
+
+    def cells(
+        self, template: str, attributes: tuple[str, ...], vocab: Vocab, ranges: list[tuple[int, int]]
+    ) -> tuple[Array, Array]:
+        """What is known of a unit's cells.
+
+        Args:
+            template, attributes: The unit. vocab: Of the set to be made. ranges: First id and number of ids that each
+                slot of the cell can hold.
+
+        Returns:
+            (m, slots) int64 ids, and (m,) effects in standard deviations of the true effects. Cells with a word that
+            the vocabulary does not have are left out.
+        """
+        table, starts, units = self._cells
+        name = f"{template}|{','.join(attributes)}"
+        if name not in units:
+            return np.zeros((0, len(ranges)), np.int64), np.zeros(0)
+        at = units.index(name)
+        part = table.slice(starts[at], starts[at + 1] - starts[at]).combine_chunks()
+        fits = np.flatnonzero(pc.list_value_length(part["slots"]).to_numpy() == len(ranges))
+        keys = pc.list_flatten(part["slots"].take(pa.array(fits))).to_numpy(zero_copy_only=False)
+        ids = np.empty((len(fits), len(ranges)), np.int64)
+        for place, ((base, count), column) in enumerate(zip(ranges, keys.reshape(ids.shape).T, strict=True)):
+            found = pc.index_in(pa.array(column, pa.string()), pa.array(vocab.key[base : base + count], pa.string()))
+            ids[:, place] = pc.fill_null(found, -1).to_numpy() + base
+            ids[found.is_null().to_numpy(zero_copy_only=False), place] = -1
+        known = (ids >= 0).all(1)
+        return ids[known], self._effects(part)[fits][known]
 
     def scores(self, s: Scenes) -> tuple[Array, Array]:
         """Predicted loss of pictures and of items, in standard deviations of the true effects.
@@ -100,9 +169,7 @@ class Feedback:
             InputError: The folder holds no losses, or none of a picture of this catalogue.
         """
         images, items = self.table("images", IMAGES), self.table("items", ITEMS)
-        if not images.num_rows or not self.shrink or not self.spread:
-            hint = "set `difficulty: {loss: 0}`, or make the feedback from losses"
-            raise InputError("the feedback holds no losses, which `difficulty.loss` weighs", file=self.path, hint=hint)
+        self._needed(images, "item_loss")
         ids = pa.array(s.image_ids, pa.string())
         effect = np.zeros(len(ids))
         at, rows = _matched(images["image_id"], ids)

@@ -1,11 +1,11 @@
-"""Where the losses of a question set lie: by question, by picture, by the item that is named, by confused answers.
+"""Where the losses of a question set lie: by kind of question, by picture, by item named, by confused answers.
 
-    samples (train) + losses ─► unit (template x attributes) ─► cell and answer ─► picture ─► item named in it
+    samples (train) + losses ─► unit (template x attributes) ─► cell ─► answer ─► picture ─► item named in it
                                      └ each step sees what the one before left over, shrunk (`effects`)
                              ─► right answer x given answer, of open questions
 
-A cell is what balance fills with equal sides, so what differs from cell to cell decides nothing in the next set; it is
-taken off here, so that a picture is not called hard because hard questions were asked about it.
+A cell is the kind of question that balance fills with equal sides: "is the skirt navy?". Its effect is taken off before
+pictures are looked at, so that none is called hard because hard questions were asked about it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from fashionkit.datagen.counter import mix
 from fashionkit.datagen.effects import Groups
+from fashionkit.datagen.judge import interchangeable
 from fashionkit.datagen.packs import Template
-from fashionkit.datagen.propose import option_slots
 from fashionkit.datagen.samples import SLOTS, sample_files
 from fashionkit.datagen.store import VQAStore
 
@@ -55,24 +55,28 @@ class Coder:
         self.open = np.array([t.balance == "tempered" for t in templates])
         places = list(zip(templates, store.slots, strict=True))
         self.in_cell = np.array([[i < len(n) and n[i] in t.cell for i in range(SLOTS)] for t, n in places])
-        self.options = [[n.index(name) for name in option_slots(t)] if t.balance == "choice" else [] for t, n in places]
+        self.alike = [[n.index(name) for name in interchangeable(t)] for t, n in places]
         self.subject = np.array([_subject(t, n) for t, n in places])
 
-    def cells(self, part: Part) -> tuple[Array, Array]:
-        """(n,) uint64 codes of the cell with its answer, and of the unit it belongs to."""
-        template = part["template"].astype(np.int64)
+    def slots(self, part: Part) -> Array:
+        """(n, SLOTS) int64 ids, those that may change places in ascending order."""
         slots = np.stack([part[name] for name in SLOT_NAMES], 1).astype(np.int64)
-        for number in np.unique(template).tolist():
-            if self.options[number]:  # whichever option stands first
-                rows = np.flatnonzero(template == number)[:, None]
-                slots[rows, self.options[number]] = np.sort(slots[rows, self.options[number]], axis=1)
+        for number in np.unique(part["template"]).tolist():
+            if self.alike[number]:
+                rows = np.flatnonzero(part["template"] == number)[:, None]
+                slots[rows, self.alike[number]] = np.sort(slots[rows, self.alike[number]], axis=1)
+        return slots
+
+    def codes(self, part: Part, slots: Array) -> tuple[Array, Array, Array]:
+        """(n,) uint64 codes of the cell with its answer, of the cell, and of the unit."""
+        template = part["template"].astype(np.int64)
         unit = mix(1, template)
         for column in slots.T:
             unit = mix(2, unit ^ self.attribute[column].astype(np.uint64))
-        cell = mix(3, unit ^ part["answer"].astype(np.uint64))
+        cell = mix(3, unit)
         for place, column in enumerate(slots.T):
             cell = mix(4, cell ^ np.where(self.in_cell[template, place], column, 0).astype(np.uint64))
-        return cell, unit
+        return mix(5, cell ^ part["answer"].astype(np.uint64)), cell, unit
 
     def items(self, part: Part) -> Array:
         """(n,) int64 image x vocabulary size + id of the category that names the item; + 0 where none does."""
@@ -98,31 +102,49 @@ def _subject(t: Template, names: list[str]) -> int:
 
 
 @dataclass
+class Cells:
+    """Losses by cell.
+
+    Attributes:
+        answers: By cell and answer. cell: (answers,) code of the cell of each. unit: (cells,) code of the unit of each.
+        found: By cell, in the order of their codes. template: (cells,). slots: (cells, SLOTS) ids of a sample of each.
+    """
+
+    answers: Groups
+    cell: Array
+    found: Groups
+    unit: Array
+    template: Array
+    slots: Array
+
+    def steps(self) -> tuple[Groups, Groups, Groups, Array]:
+        """Losses by unit; by cell, beyond the unit; by answer, beyond the cell; and (answers,) what loss to expect."""
+        units = self.found.under(self.unit)
+        of_unit = units.shrunk_means()[np.searchsorted(units.code, self.unit)]
+        beyond_unit = self.found.less(of_unit)
+        expected = (of_unit + beyond_unit.shrunk_means())[np.searchsorted(self.found.code, self.cell)]
+        beyond_cell = self.answers.less(expected)
+        return units, beyond_unit, beyond_cell, expected + beyond_cell.shrunk_means()
+
+
+@dataclass
 class Hardness:
     """What the losses say.
 
     Attributes:
-        cells: Losses by cell and answer. unit: (cells,) unit of each.
+        cells: Losses by cell. kinds: The same beyond the cell's unit.
         pictures: What is left by picture; the code is `image`. items: What the pictures leave, by item named; the code
             is image x vocabulary size + category.
         confused: (c, 3) int64 right answer, given answer, how often.
+        explained: Step → share of the losses' variance that it explains beyond those before it; the rest is chance.
     """
 
-    cells: Groups
-    unit: Array
+    cells: Cells
+    kinds: Groups
     pictures: Groups
     items: Groups
     confused: Array
-
-    def explained(self) -> dict[str, float]:
-        """Share of the losses' variance that each step explains beyond those before it; the rest is chance."""
-        whole = self.cells.under(np.zeros(len(self.unit), np.int64))
-        n = max(float(whole.n.sum()), 1.0)
-        variance = float((whole.squares - whole.total**2 / np.maximum(whole.n, 1)).sum()) / n
-        units = self.cells.under(self.unit)
-        within_units = self.cells.less(units.shrunk_means()[np.searchsorted(units.code, self.unit)])
-        steps = {"unit": units, "cell": within_units, "picture": self.pictures, "item": self.items}
-        return {name: min(1.0, g.variances()[1] / max(variance, 1e-12)) for name, g in steps.items()}
+    explained: dict[str, float]
 
 
 def measure(store: VQAStore, qid: Array, loss: Array, predicted: Array) -> Hardness:
@@ -132,22 +154,17 @@ def measure(store: VQAStore, qid: Array, loss: Array, predicted: Array) -> Hardn
         store: The question set. qid: (n,) ascending, each once. loss: (n,). predicted: (n,) answer ids, -1 if unknown.
     """
     coder = Coder(store)
-    cells, unit, expected = _cell_effects(store, qid, loss, coder)
-    found, codes, counts = [], [], []
-    for part, rows in _parts(store, qid):
-        left = loss[rows] - expected[np.searchsorted(cells.code, coder.cells(part)[0])]
-        found.append(Groups.of(coder.items(part), left))
-        code, count = coder.confused(part, predicted[rows])
-        codes.append(code)
-        counts.append(count)
-    items = Groups.merged(found)
+    cells = _cells(store, qid, loss, coder)
+    units, kinds, answers, expected = cells.steps()
+    items, confused = _items(store, qid, loss, predicted, coder, cells, expected)
     image = items.code // coder.size
     pictures = items.under(image)
     beyond = items.less(pictures.shrunk_means()[np.searchsorted(pictures.code, image)])
-    code, group = np.unique(np.concatenate(codes), return_inverse=True)
-    count = np.bincount(group, np.concatenate(counts), len(code)).astype(np.int64)
-    confused = np.stack([code // coder.size, code % coder.size, count], 1)
-    return Hardness(cells, unit, pictures, beyond.only(beyond.code % coder.size > 0), confused)
+    beyond = beyond.only(beyond.code % coder.size > 0)
+    steps = {"unit": units, "cell": kinds, "answer": answers, "picture": pictures, "item": beyond}
+    variance = max(float(loss.var()), 1e-12)
+    explained = {name: min(1.0, groups.variances()[1] / variance) for name, groups in steps.items()}
+    return Hardness(cells, kinds, pictures, beyond, confused, explained)
 
 
 def _parts(store: VQAStore, qid: Array) -> Iterator[tuple[Part, slice]]:
@@ -161,15 +178,33 @@ def _parts(store: VQAStore, qid: Array) -> Iterator[tuple[Part, slice]]:
             yield {name: table[name].to_numpy() for name in COLUMNS}, slice(lo, hi)
 
 
-def _cell_effects(store: VQAStore, qid: Array, loss: Array, coder: Coder) -> tuple[Groups, Array, Array]:
-    """Losses by cell and answer; the unit of each cell; what loss to expect there."""
-    found, units = [], []
+def _cells(store: VQAStore, qid: Array, loss: Array, coder: Coder) -> Cells:
+    found, shown = [], []
     for part, rows in _parts(store, qid):
-        cell, unit = coder.cells(part)
-        found.append(Groups.of(cell, loss[rows]))
-        units.append(unit[np.unique(cell, return_index=True)[1]])
-    cells = Groups.merged(found)
-    unit = np.concatenate(units)[np.unique(np.concatenate([g.code for g in found]), return_index=True)[1]]
-    whole = cells.under(unit)
-    of_unit = whole.shrunk_means()[np.searchsorted(whole.code, unit)]
-    return cells, unit, of_unit + cells.less(of_unit).shrunk_means()
+        slots = coder.slots(part)
+        answer, cell, unit = coder.codes(part, slots)
+        found.append(Groups.of(answer, loss[rows]))
+        first = np.unique(answer, return_index=True)[1]
+        shown.append((cell[first], unit[first], part["template"][first], slots[first]))
+    answers = Groups.merged(found)
+    at = np.unique(np.concatenate([groups.code for groups in found]), return_index=True)[1]
+    cell, unit, template, slots = (np.concatenate(column)[at] for column in zip(*shown, strict=True))
+    first = np.unique(cell, return_index=True)[1]
+    return Cells(answers, cell, answers.under(cell), unit[first], template[first], slots[first])
+
+
+def _items(
+    store: VQAStore, qid: Array, loss: Array, predicted: Array, coder: Coder, cells: Cells, expected: Array
+) -> tuple[Groups, Array]:
+    """Losses beyond what is expected of their cell and answer, by picture and item; and who was told for whom."""
+    found, codes, counts = [], [], []
+    for part, rows in _parts(store, qid):
+        answer = coder.codes(part, coder.slots(part))[0]
+        left = loss[rows] - expected[np.searchsorted(cells.answers.code, answer)]
+        found.append(Groups.of(coder.items(part), left))
+        code, count = coder.confused(part, predicted[rows])
+        codes.append(code)
+        counts.append(count)
+    code, group = np.unique(np.concatenate(codes), return_inverse=True)
+    count = np.bincount(group, np.concatenate(counts), len(code)).astype(np.int64)
+    return Groups.merged(found), np.stack([code // coder.size, code % coder.size, count], 1)

@@ -4,7 +4,8 @@
 
 Difficulty is d = w1 z(surprisal) + w2 z(confusability) + w3 z(smallness) + w4 z(predicted loss); a sample is preferred
 with weight clip(exp(beta d), 1/c, c). Preference never touches balance: it only decides which samples of a cell are
-kept.
+kept. What a model's feedback says of whole cells works before: of easy ones a share of the candidates is left out by
+lot, both sides alike, so that hard ones have more of the set.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fashionkit.catalog.ontology import fold
+from fashionkit.datagen.counter import again
 from fashionkit.datagen.feedback import Feedback
 from fashionkit.datagen.grammar import Grammar
 from fashionkit.datagen.negatives import Drawer
@@ -40,13 +42,15 @@ class DifficultyOptions:
     """How much each part of difficulty counts, and how strongly hard samples are preferred (beta, clip).
 
     Attributes:
-        loss: Weight of the loss that the feedback of a model predicts.
+        loss: Weight of the loss that a model's feedback gives a cell: how much more of the set hard kinds of questions
+            have. item_loss: Weight of the loss that it gives a picture and an item: which samples of a cell are kept.
     """
 
     surprisal: float = 1.0
     confusability: float = 1.0
     smallness: float = 0.5
     loss: float = 0.0
+    item_loss: float = 0.0
     beta: float = 0.7
     clip: float = 4.0
 
@@ -135,7 +139,9 @@ class Judge:
         self.misnames = misname_table(scenes)
         self.literal_leak = {n: self._literals(t) for n, t in enumerate(pack.templates)}
         d = np.arange(-int(LIMIT * STEPS), int(LIMIT * STEPS) + 1) / STEPS
-        self.predicted = feedback.scores(scenes) if feedback is not None and options.loss else None
+        self.predicted = feedback.scores(scenes) if feedback is not None and options.item_loss else None
+        self.feedback = feedback if options.loss else None
+        self.shares: dict[Unit, tuple[Array, Array, float]] = {}
         self.weight = np.clip(np.exp(options.beta * d), 1 / options.clip, options.clip)
 
     def judge(self, unit: Unit, c: Candidates, with_difficulty: bool = True) -> Judged:
@@ -155,6 +161,10 @@ class Judge:
         if t.leak and t.balance != "binary" and t.family not in ("N1", "B5"):  # yes and no stand in no question
             answer = self._refuse(refused, "the question holds the answer", answer, self._leaks(unit, t, c, answer))
         answer = self._refuse(refused, "reads like the name of another category", answer, self._misnames(t, c))
+        if self.feedback is not None and t.family != "N1":  # which follows what it is tied to
+            answer = self._refuse(
+                refused, "easy for the model whose feedback the spec names", answer, self._easy(unit, c)
+            )
         split, held = self._split(t, c, answer)
         answer = self._refuse(refused, "composition held out for the test", answer, held & (split < 2))
         split = np.where(held & (split == 2), COMPOSITIONAL, split).astype(np.uint8)
@@ -313,21 +323,45 @@ class Judge:
     def codes(self, unit: Unit, layout: Layout, c: Candidates, judged: Judged) -> Array:
         """(n,) int64 (cell, split, side) code of each valid candidate; meaningless where the answer is 0."""
         t = self.pack.templates[unit.template]
-        code = np.zeros(len(judged.answer), np.int64)
-        columns = {name: c.batch.slots[name] for name, _, _ in layout.slots}
         if t.balance == "choice":
-            one, two = option_slots(t)
-            columns[one], columns[two] = np.minimum(columns[one], columns[two]), np.maximum(columns[one], columns[two])
-            side = (judged.answer == columns[one]).astype(np.int64)
+            side = (judged.answer == np.minimum(*(c.batch.slots[n] for n in option_slots(t)))).astype(np.int64)
         elif layout.sides == 2:
-            if t.anchor == "pair":  # "a hat and a bag" and "a bag and a hat" are one statement
-                columns["cat"], columns["cat2"] = (f(columns["cat"], columns["cat2"]) for f in (np.minimum, np.maximum))
             side = (judged.answer == YES).astype(np.int64)
         else:
             side = judged.answer.astype(np.int64) - layout.side_base
-        for name, base, count in layout.slots:
-            code = code * count + (columns[name].astype(np.int64) - base)
+        code = cell_codes(t, layout, c.batch.slots, len(judged.answer))
         return (code * len(SPLIT_NAMES) + judged.split) * layout.sides + side
+
+    def _easy(self, unit: Unit, c: Candidates) -> Array:
+        """(n,) bool: left out by lot, so that of a cell the share stays that its predicted loss gives it."""
+        t, layout = self.pack.templates[unit.template], self.layout(unit)
+        if unit not in self.shares:
+            self.shares[unit] = self._cell_shares(unit, t, layout)
+        known, share, other = self.shares[unit]
+        kept = np.full(len(c.bits), other)
+        if len(known):
+            code = cell_codes(t, layout, c.batch.slots, len(kept))
+            at = np.minimum(np.searchsorted(known, code), len(known) - 1)
+            kept = np.where(known[at] == code, share[at], other)
+        lot = (again(c.bits, 55) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return lot >= kept
+
+    def _cell_shares(self, unit: Unit, t: Template, layout: Layout) -> tuple[Array, Array, float]:
+        """Cells that the feedback knows, ascending, the share of candidates that each keeps, and that of all others."""
+        assert self.feedback is not None
+        o, vocab = self.options, self.s.vocab
+        name = str(t.tie) if t.family == "B5" else t.id  # a negation keeps what its statement keeps
+        ids, effect = self.feedback.cells(name, unit.attributes, vocab, [(base, n) for _, base, n in layout.slots])
+        code = cell_codes(t, layout, dict(zip(t.cell, ids.T, strict=True)), len(effect))
+
+        def weight(e: Array | float) -> Array:
+            return np.clip(np.exp(o.beta * o.loss * np.asarray(e)), 1 / o.clip, o.clip)
+
+        # The hardest cell of a family keeps all it has: how much the family has of the set is not for feedback to say.
+        family = next(one.family for one in self.pack.templates if one.id == name)
+        top = float(weight(self.feedback.hardest({one.id for one in self.pack.templates if one.family == family})))
+        order = np.argsort(code)
+        return code[order], (weight(effect) / top)[order], float(weight(0.0)) / top
 
     def difficulty(self, unit: Unit, row: Array, judged: Judged, moments: Moments) -> Array:
         """(n,) int16 steps of 1/16 in -64..64, from z-scores by the unit's own moments."""
@@ -338,7 +372,7 @@ class Judge:
             z = z + o.smallness * self.s.small[row]
         if self.predicted is not None:
             of_image, of_item = self.predicted
-            z = z + o.loss * (of_image if self.pack.templates[unit.template].anchor == "image" else of_item)[row]
+            z = z + o.item_loss * (of_image if self.pack.templates[unit.template].anchor == "image" else of_item)[row]
         return np.clip(np.rint(z * STEPS), -LIMIT * STEPS, LIMIT * STEPS).astype(np.int16)
 
     def race(self, bits: Array, steps: Array) -> Array:
@@ -348,6 +382,25 @@ class Judge:
         """
         u = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
         return u / (self.weight[steps + int(LIMIT * STEPS)] * self.options.clip)
+
+
+def interchangeable(t: Template) -> tuple[str, ...]:
+    """Two slots that say the same in either order: options, and "a hat and a bag" or "a bag and a hat"."""
+    if t.balance == "choice":
+        return option_slots(t)
+    return ("cat", "cat2") if t.anchor == "pair" and (t.balance == "binary" or t.family == "B5") else ()
+
+
+def cell_codes(t: Template, layout: Layout, slots: dict[str, Array], n: int) -> Array:
+    """(n,) int64 number of the cell; `slots` holds (n,) vocabulary ids by name."""
+    columns = {name: slots[name] for name, _, _ in layout.slots}
+    if pair := interchangeable(t):
+        one, two = (slots[name] for name in pair)
+        columns |= {pair[0]: np.minimum(one, two), pair[1]: np.maximum(one, two)}
+    code = np.zeros(n, np.int64)
+    for name, base, count in layout.slots:
+        code = code * count + (columns[name].astype(np.int64) - base)
+    return code
 
 
 def _answer_words(s: Scenes) -> dict[tuple[str, ...], list[int]]:

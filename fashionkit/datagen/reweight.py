@@ -1,11 +1,11 @@
 """`datagen reweight`: from a model's losses on a question set to the settings of the next one.
 
-    losses (qid, loss, predicted?) ──► checked ──► `hardness` ──► OUT/feedback/  images, items, confusion
+    losses (qid, loss, predicted?) ──► checked ──► `hardness` ──► OUT/feedback/  cells, images, items, confusion
       or (answer, predicted, count)       └► OUT/feedback/rejects
     settings of the set ──► OUT/spec.yaml: the next seed, w4 of the difficulty, alpha of the wrong answers
 
 A sample of the next set is another question, so only what it shares with those of this set can be learnt: how hard
-its picture and its item are beyond the questions' own difficulty, and which answer is given for which. Losses of
+its kind of question is, its picture and its item, and which answer is given for which. Losses of
 pictures outside `train` are left out: what a model gets wrong on the test must not decide what it is trained on.
 """
 
@@ -25,8 +25,9 @@ import yaml
 
 from fashionkit import recipes
 from fashionkit.datagen.effects import Groups
-from fashionkit.datagen.feedback import CONFUSION, IMAGES, ITEMS, KIND, SCHEMA
+from fashionkit.datagen.feedback import CELLS, CONFUSION, IMAGES, ITEMS, KIND, SCHEMA
 from fashionkit.datagen.hardness import Coder, Hardness, measure
+from fashionkit.datagen.packs import Template
 from fashionkit.datagen.spec import RunSpec, load_spec
 from fashionkit.datagen.store import VQAStore
 from fashionkit.tables import (
@@ -59,11 +60,14 @@ class NextOptions:
     """What the next round does with the feedback.
 
     Attributes:
-        loss: w4, weight of the predicted loss in the difficulty. alpha: Share of the similarity in the confusability.
+        loss: w4 for kinds of questions: how much more of the set the hard ones have.
+        item_loss: w4 for pictures and items: how strongly a cell prefers the hard ones.
+        alpha: Share of the similarity in the confusability.
         seed: Of the next round; null: one more than that of the set.
     """
 
-    loss: float = 1.0
+    loss: float = 1.5
+    item_loss: float = 0.0
     alpha: float = 0.5
     seed: int | None = None
 
@@ -161,13 +165,14 @@ def reweight(path: str | Path, losses: str | Path, out: str | Path, options: Nex
         confused = np.stack([rows.columns[name] for name in MATRIX], 1)
     tables |= {"confusion": _keyed(store, confused), "rejects": rows.table()}
     _write(store, out / "feedback", tables, params, sha256_file(source), used)
-    _next_spec(store, out, options, "images" in tables, len(confused) > 0)
+    _next_spec(store, out, options, "cells" in tables, len(confused) > 0)
     return ReweightReport(str(out), used, rows.rejected, explained, most_confused(tables["confusion"]))
 
 
 def _check_options(options: NextOptions) -> None:
-    if not 0 <= options.loss <= 100:
-        raise InputError("must be from 0 to 100", column="loss", found=options.loss)
+    for name in ("loss", "item_loss"):
+        if not -100 <= getattr(options, name) <= 100:
+            raise InputError("must be from -100 to 100", column=name, found=getattr(options, name))
     if not 0 <= options.alpha <= 1:
         raise InputError("must be from 0 to 1", column="alpha", found=options.alpha)
 
@@ -250,13 +255,42 @@ def _hard_tables(store: VQAStore, hardness: Hardness) -> tuple[Tables, dict[str,
     keys = np.array(store.vocab.key)[items.code % size]
     columns = {"image_id": ids[items.code // size], "category": keys, **_excess(items)}
     tables = {
+        "cells": _cell_table(store, hardness),
         "images": pa.table({"image_id": ids[pictures.code], **_excess(pictures)}, schema=IMAGES),
         "items": pa.table(columns, schema=ITEMS),
     }
-    levels = {"images": pictures, "items": items}
+    levels = {"cells": hardness.kinds, "images": pictures, "items": items}
     shrink = {name: groups.shrink() for name, groups in levels.items()}
     spread = {name: groups.variances()[1] ** 0.5 for name, groups in levels.items()}
-    return tables, {"shrink": shrink, "spread": spread}, hardness.explained()
+    return tables, {"shrink": shrink, "spread": spread}, hardness.explained
+
+
+def _cell_table(store: VQAStore, hardness: Hardness) -> pa.Table:
+    """Cells by the keys of their words; those of one template are worked out together."""
+    keys, cells, parts = np.array(store.vocab.key, dtype=object), hardness.cells, []
+    excess = _excess(hardness.kinds)
+    for number in np.unique(cells.template).tolist():
+        t, names = store.pack.templates[number], store.slots[number]
+        rows = np.flatnonzero(cells.template == number)
+        slots = keys[cells.slots[rows][:, [names.index(name) for name in t.cell]]]
+        columns = {
+            "template": pa.array([t.id] * len(rows)),
+            "attributes": _attributes(store, t, names, cells.slots[rows]),
+            "slots": pa.array(slots.tolist(), pa.list_(pa.string())),
+            **{name: column[rows] for name, column in excess.items()},
+        }
+        parts.append(pa.table(columns, schema=CELLS))
+    return pa.concat_tables(parts).sort_by([("template", "ascending"), ("attributes", "ascending")])
+
+
+def _attributes(store: VQAStore, t: Template, names: list[str], slots: Array) -> pa.Array:
+    """The attributes of each row's unit: stored, or that of the value that implies it."""
+    found = []
+    for attribute in (slot.name for slot in t.attribute_slots):
+        by = attribute if attribute in names else next(s.name for s in t.slots if s.of == attribute)
+        key = pa.array(store.vocab.key, pa.string()).take(pa.array(slots[:, names.index(by)]))
+        found.append(pc.replace_substring_regex(key, "/.*", ""))
+    return pc.binary_join_element_wise(*found, ",") if found else pa.array([""] * len(slots))
 
 
 def _excess(groups: Groups) -> dict[str, Array]:
@@ -303,7 +337,8 @@ def _next_spec(store: VQAStore, out: Path, options: NextOptions, losses: bool, c
     data = {f.name: params[f.name] for f in fields(RunSpec) if f.name in params}
     data = {"packs": _packs(store, out), **data, "feedback": "feedback"}
     data["seed"] = options.seed if options.seed is not None else int(params.get("seed", 0)) + 1
-    data["difficulty"] = {**data.get("difficulty", {}), "loss": options.loss if losses else 0.0}
+    weights = {"loss": options.loss, "item_loss": options.item_loss} if losses else {"loss": 0.0, "item_loss": 0.0}
+    data["difficulty"] = {**data.get("difficulty", {}), **weights}
     data["negatives"] = {**data.get("negatives", {}), "alpha": options.alpha if confusion else 1.0}
     head = (
         f"# The round after {store.path.name}, seed {params.get('seed', 0)}: hard questions by the losses of a model.\n"

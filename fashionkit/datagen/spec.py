@@ -131,6 +131,7 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
         "negatives.uniform": (spec.negatives.uniform, 0, 1),
         "negatives.alpha": (spec.negatives.alpha, 0, 1),
         "difficulty.loss": (spec.difficulty.loss, -100, 100),
+        "difficulty.item_loss": (spec.difficulty.item_loss, -100, 100),
         "difficulty.clip": (spec.difficulty.clip, 1, 1e6),
         "balance.temper": (spec.balance.temper, 0, 1),
         "balance.ratio": (spec.balance.ratio, 1, 1e9),
@@ -142,7 +143,8 @@ def _check(spec: RunSpec, path: Path, lines: Lines) -> None:
             raise InputError(
                 f"must be from {low:g} to {high:g}", file=path, row=lines.of(*key.split(".")), column=key, found=value
             )
-    needs = {"difficulty.loss": spec.difficulty.loss != 0, "negatives.alpha": spec.negatives.alpha != 1}
+    needs = {f"difficulty.{name}": getattr(spec.difficulty, name) != 0 for name in ("loss", "item_loss")}
+    needs["negatives.alpha"] = spec.negatives.alpha != 1
     for key in (key for key, needed in needs.items() if needed and not spec.feedback):
         problem, hint = "this needs `feedback`, which the spec does not name", "`fashionkit datagen reweight` makes one"
         raise InputError(problem, file=path, row=lines.of(*key.split(".")), column=key, hint=hint)

@@ -15,7 +15,7 @@ import pytest
 
 from fashionkit.cli import main
 from fashionkit.datagen.context import Context
-from fashionkit.datagen.feedback import KNOWN, Feedback
+from fashionkit.datagen.feedback import CELLS, KNOWN, Feedback
 from fashionkit.datagen.generate import generate
 from fashionkit.datagen.negatives import NegativeOptions, category_drawer, value_drawer
 from fashionkit.datagen.packs import FAMILIES
@@ -36,7 +36,7 @@ from fashionkit.tables import (
 from tests.datagen.conftest import Made, cell_of, made, make_catalog, random_pictures, samples_of, told
 
 NO_LOSSES = {"loss": pa.array([], pa.float64()), "qid": pa.array([], pa.int64())}
-ASKED = {family: 0.0 for family in FAMILIES if family not in ("B1", "B2", "C1")}
+ASKED = {family: 0.0 for family in FAMILIES if family not in ("B1", "B2", "B5", "C1")}
 HARD = 3.0  # what planted losses are higher by
 Columns = dict[str, Any]
 
@@ -148,7 +148,7 @@ def test_an_item_has_what_was_said_of_it_under_any_name(scenes: Scenes, tmp_path
     images = pa.table({"image_id": [image_id], "n": [6], "excess": [3.0]})
     for name, table in (("images", images), ("items", pa.Table.from_pylist(items))):
         write_table(part_path(tmp_path, name, 0), table)
-    params = {"shrink": {"images": 6, "items": 3}, "spread": {"images": 3, "items": 4}}
+    params = {"shrink": {"cells": 1, "images": 6, "items": 3}, "spread": {"cells": 1, "images": 3, "items": 4}}
     write_manifest(tmp_path, Manifest("feedback", 1, params=params))
     of_image, of_item = Feedback(tmp_path).scores(scenes)
     of_picture = 3.0 * 6 / (6 + 6)
@@ -265,8 +265,8 @@ def sides(found: Made) -> Counter[tuple[Any, ...]]:
 def test_the_next_round_asks_about_hard_pictures_and_stays_balanced(few: Made, tmp_path: Path) -> None:
     rows = train(few)
     loss = (rows["image"] % 5 == 0) + np.random.default_rng(0).normal(0, 0.2, len(rows["image"]))
-    learn(few, tmp_path, {"qid": rows["qid"], "loss": loss}, loss=3.0)
-    hard, plain = next_round(few, tmp_path, "hard"), next_round(few, tmp_path, "plain", loss=0.0)
+    learn(few, tmp_path, {"qid": rows["qid"], "loss": loss}, loss=0.0, item_loss=3.0)
+    hard, plain = next_round(few, tmp_path, "hard"), next_round(few, tmp_path, "plain", item_loss=0.0)
 
     def share(found: Made) -> float:
         return float(np.mean(train(found)["image"] % 5 == 0))
@@ -277,6 +277,93 @@ def test_the_next_round_asks_about_hard_pictures_and_stays_balanced(few: Made, t
     assert len(count) > 50
     for (*cell, answer), many in count.items():
         assert count[(*cell, 3 - answer)] == many
+
+
+def kinds(found: Made) -> Counter[tuple[Any, ...]]:
+    """How many samples of train each cell has, by template."""
+    store, count = VQAStore(found.path), Counter[tuple[Any, ...]]()
+    for _, t, slots, _row in told(store, found.rows, ("train",)):
+        count[t.id, tuple(store.vocab.key[i] for i in cell_of(t, slots, store)[0:-1])] += 1
+    return count
+
+
+def test_the_next_round_has_more_of_hard_kinds_and_stays_balanced(few: Made, tmp_path: Path) -> None:
+    rows, store, words = train(few), VQAStore(few.path), ("colour/red", "colour/navy", "sleeves/long")
+    hard_words = [store.vocab.key.index(word) for word in words]
+    verify_it = [t.id for t in store.pack.templates].index("B2.verify")
+    about = (rows["template"] == verify_it) & np.isin(rows["slot1"], hard_words)
+    learn(few, tmp_path, {"qid": rows["qid"], "loss": about + np.random.default_rng(0).normal(0, 0.1, len(about))})
+    hard, plain = next_round(few, tmp_path, "hard"), next_round(few, tmp_path, "plain", loss=0.0)
+
+    def share(found: Made, *ids: str) -> float:
+        count = {cell: n for (template, cell), n in kinds(found).items() if template == ids[0]}
+        return sum(n for cell, n in count.items() if set(cell) & set(words)) / sum(count.values())
+
+    assert share(hard, "B2.verify") > 1.3 * share(plain, "B2.verify") > 0.1
+    assert share(hard, "B5.not") > 1.3 * share(plain, "B5.not"), "a negation follows its statement"
+    totals = [Counter(t for (t, _), n in kinds(found).items() for _ in range(n)) for found in (hard, plain)]
+    assert totals[0]["B1.exist"] == pytest.approx(totals[1]["B1.exist"], rel=0.25), "families keep their shares"
+    count = sides(hard)
+    for (*cell, answer), many in count.items():
+        assert count[(*cell, 3 - answer)] == many
+    said = {(r["image"], r["slot0"], r["slot1"]) for r in hard.rows["train"] if r["template"] == verify_it}
+    negated = [t.id for t in store.pack.templates].index("B5.not")
+    negations = {(r["image"], r["slot0"], r["slot1"]) for r in hard.rows["train"] if r["template"] == negated}
+    assert negations and negations <= said
+    reasons = Counter[str]()
+    for row in read_table(hard.path, "rejects").to_pylist():
+        reasons[row["reason"]] += row["count"]
+    assert reasons["easy for the model whose feedback the spec names"] > 100
+
+
+def test_cells_are_joined_by_their_words(scenes: Scenes, tmp_path: Path) -> None:
+    said = [
+        ("shoes", "colour/red", 8, 2.0),
+        ("shoes", "of another ontology", 8, 2.0),
+        ("boots", "colour/navy", 2, -1.0),
+    ]
+    table = {
+        "template": [*["B2.verify"] * 3, "C2.choose"],
+        "attributes": [*["colour"] * 3, "colour"],
+        "slots": [*([cat, v] for cat, v, _, _ in said), ["shoes"]],  # the last has a slot too few
+        "n": [*(n for _, _, n, _ in said), 5],
+        "excess": [*(e for _, _, _, e in said), 1.0],
+    }
+    write_table(part_path(tmp_path, "cells", 0), pa.table(table, schema=CELLS))
+    levels = {"cells": 2.0, "images": 1.0, "items": 1.0}
+    write_manifest(tmp_path, Manifest("feedback", 1, params={"shrink": levels, "spread": {**levels, "cells": 0.5}}))
+    feedback, vocab = Feedback(tmp_path), scenes.vocab
+    ranges = [(0, len(vocab)), (0, len(vocab))]
+    ids, effect = feedback.cells("B2.verify", ("colour",), vocab, ranges)
+    order = np.argsort(effect)
+    assert [[vocab.key[i] for i in row] for row in ids[order].tolist()] == [
+        ["boots", "colour/navy"],
+        ["shoes", "colour/red"],
+    ]
+    assert effect[order] == pytest.approx([-1.0 * 2 / (2 + 2) / 0.5, 2.0 * 8 / (8 + 2) / 0.5])
+    for template, attributes, ranged in (("C2.choose", ("colour",), ranges), ("B2.verify", ("sleeves",), ranges)):
+        assert [len(part) for part in feedback.cells(template, attributes, vocab, ranged)] == [0, 0]
+    with pytest.raises(InputError, match=r"holds no losses, which `difficulty\.item_loss` weighs"):
+        feedback.scores(scenes)
+
+
+def test_of_easy_cells_a_share_is_left_out_and_the_hardest_keeps_all(
+    outfit_set: Made, scenes: Scenes, tmp_path: Path
+) -> None:
+    rows, store = train(outfit_set), VQAStore(outfit_set.path)
+    verify_it = [t.id for t in store.pack.templates].index("B2.verify")
+    about = (rows["template"] == verify_it) & (rows["slot1"] == one_id(scenes, "red"))
+    learn(outfit_set, tmp_path, {"qid": rows["qid"], "loss": about * 1.0})
+    spec = load_spec(str(tmp_path / "next" / "spec.yaml"))
+    context = Context(scenes, store.pack, spec)
+    for unit in context.units:
+        c = context.proposer.propose(unit, 0, len(scenes.image_ids))
+        easy = context.judge._easy(unit, c)
+        if context.template(unit).id == "B1.exist":
+            assert easy.mean() < 0.1, "of a family without hard cells nothing is left out"
+        if context.template(unit).id == "B2.verify" and unit.attributes == ("colour",):
+            red = c.batch.slots["v"] == one_id(scenes, "red")
+            assert 0 < easy[~red].mean() < 1 and easy[red].mean() < 0.5 * easy[~red].mean()
 
 
 def test_feedback_without_weight_changes_no_sample(few: Made, tmp_path: Path) -> None:
@@ -421,14 +508,19 @@ def test_a_finished_folder_is_not_written_over_and_an_unfinished_one_is(outfit_s
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"loss": -1.0}, "from 0 to 100"), ({"alpha": 1.5}, "from 0 to 1"), ({"alpha": np.nan}, "from 0")],
+    [
+        ({"loss": -101.0}, "from -100 to 100"),
+        ({"item_loss": np.nan}, "from -100 to 100"),
+        ({"alpha": 1.5}, "from 0 to 1"),
+        ({"alpha": np.nan}, "from 0"),
+    ],
 )
 def test_options_out_of_range(outfit_set: Made, options: Columns, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         learn(outfit_set, tmp_path, {"qid": [1], "loss": [1.0]}, **options)
 
 
-@pytest.mark.parametrize("line", ["difficulty: {loss: 1}", "negatives: {alpha: 0.5}"])
+@pytest.mark.parametrize("line", ["difficulty: {loss: 1}", "difficulty: {item_loss: 1}", "negatives: {alpha: 0.5}"])
 def test_a_spec_that_weighs_feedback_must_name_it(line: str, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(f"seed: 0\n{line}\n")
     with pytest.raises(InputError, match="needs `feedback`"):
@@ -451,7 +543,7 @@ def test_feedback_that_is_none_is_named(outfits: Path, outfit_set: Made, tmp_pat
         {},
         {"shrink": {}},
         {"shrink": {}, "spread": [1]},
-        {"shrink": {"images": -1, "items": 1}, "spread": {}},
+        {"shrink": {"cells": 1, "images": -1, "items": 1}, "spread": {}},
     ):
         (feedback / "manifest.json").write_text(json.dumps({**manifest, "params": wrong}))
         with pytest.raises(InputError, match="the manifest is damaged"):
