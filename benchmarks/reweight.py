@@ -6,8 +6,8 @@ On a drawn catalogue with pictures, for each seed and each model (a thumbnail cl
 
     set A (seed) ─┬► losses by cross-fitting over halves of the pictures ──► datagen reweight
                   └► the model, from scratch                  ┌───────────────────┴── settings of each arm
-                        │     round 2 (another seed): arm `plain` without feedback, the others with it; as many samples
-                        └───────► the same model learns on: as many steps ──► right answers on a third seed's questions
+                        │     round 2 (another seed): arm `plain` without feedback, others with it; samples asked alike
+                        └───────► the same model learns on: as many epochs ──► right answers on a third seed's questions
 
 With `--scratch` the second round starts from nothing in place of what round 1 taught.
 
@@ -18,7 +18,8 @@ What is judged on is chosen by a model of another seed, from other questions:
 - `hard to a plain model`: the quarter with the highest loss of that model itself. It is wrong there more often than a
   coin would be, so that a model which merely knows less does better; read it with that in mind.
 - `hard to either model`: the same by two models of that seed: one after a plain second round, one after the last arm's.
-- `hard by the tables`: the quarter of the highest difficulty that the set states without any model.
+- `hard by the tables`: the quarter of the highest difficulty that the set states without any model. Surprising answers
+  are in it by choice, so that a blind model's coin decides there; read it for the thumbnail model only.
 
 Differences to `plain` are paired by question. Their intervals come from a bootstrap over seeds and, within, over
 pictures (95 %). Settings are chosen on `--split val` and reported on `test`.
