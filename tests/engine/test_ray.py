@@ -356,22 +356,35 @@ def test_the_same_bytes_and_words_as_local(
     assert main(runs.words(tmp_path / "set", "--engine", "local")) == 0  # another engine finds it complete
 
 
+def at_work(node: Any) -> bool:
+    """Whether a worker of a node has a task of ours: workers call themselves after what they do."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    for child in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            if b"ray::_work" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return True
+    return False
+
+
 def test_a_node_killed_in_the_middle_is_survived_with_the_same_bytes(
     cluster: Any, runs: Runs, whole: tuple[dict[str, str], int], tmp_path: Path
 ) -> None:
-    out = tmp_path / "set"
-    (node,) = cluster.worker_nodes
-    with runs.start(out, "--engine", "ray", "--ray-address", cluster.address) as process:
-        until(lambda: made(out) > whole[1] // 5 or process.poll() is not None)
-        cluster.remove_node(node, allow_graceful=False)
-        left = whole[1] - made(out)
-        told, said = process.communicate()
-    cluster.add_node(num_cpus=1, object_store_memory=STORE)
-    assert left > whole[1] // 4, "the node died too late to prove anything"
-    assert process.returncode == 0, said
-    assert "Ray lost a worker (NodeDiedError)" in said and "raylet" not in told + said
-    assert fingerprint(out) == whole[0]
-    assert verify(out) is not None
+    for attempt in range(4):  # on a busy machine the node may be between two tasks when it dies
+        out = tmp_path / f"set{attempt}"
+        (node,) = cluster.worker_nodes
+        with runs.start(out, "--engine", "ray", "--ray-address", cluster.address) as process:
+            until(lambda o=out, n=node, p=process: (made(o) > 0 and at_work(n)) or p.poll() is not None)
+            cluster.remove_node(node, allow_graceful=False)
+            left = whole[1] - made(out)
+            told, said = process.communicate()
+        cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        assert process.returncode == 0, said
+        assert "raylet" not in told + said
+        assert fingerprint(out) == whole[0]
+        assert verify(out) is not None
+        if "Ray lost a worker (NodeDiedError)" in said and left > whole[1] // 4:
+            return
+    pytest.fail("in no attempt was a shard lost with the node in the middle of the run")
 
 
 def test_a_killed_driver_leaves_no_task_and_the_next_goes_on(
