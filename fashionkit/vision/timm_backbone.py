@@ -1,0 +1,183 @@
+"""Any image model of timm as a backbone: its map or tokens, and the vector before its classifier.
+
+Weights are loaded at the size they were made for and resampled afterwards, as timm does for its own.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from timm.models import get_arch_pretrained_cfgs, group_parameters
+from timm.models._manipulate import group_with_matcher
+from torch import Tensor, nn
+
+from fashionkit.tables import InputError
+from fashionkit.vision.backbones import Backbone, map_of, sized, taking
+from fashionkit.vision.preprocess import Preprocess, from_timm
+from fashionkit.vision.tensors import fill, fits, tidied
+from fashionkit.vision.weights import Source, Weights, fetch, hub_error, read_offline, read_weights
+
+SENTINEL = "\0"
+# Tables that older files carry and models now work out for themselves.
+DERIVED = ("attn_mask", "relative_position_index", "relative_coords_table")
+
+
+class TimmBackbone(Backbone):
+    """One model of timm without its classifier."""
+
+    def __init__(self, name: str, network: nn.Module, preprocess: Preprocess):
+        super().__init__(name, network, preprocess)
+        self.stride = stride_of(network)
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) and (B, D); D may differ from C, as MobileNetV3 widens after pooling."""
+        features = self.network.forward_features(x)
+        return map_of(self.network, features, x.shape[2:]), self.network.forward_head(features, pre_logits=True)
+
+    def spatial(self, x: Tensor) -> Tensor:
+        """(B, C, h, w), without the head."""
+        return map_of(self.network, self.network.forward_features(x), x.shape[2:])
+
+    def _stages(self) -> list[list[str]]:
+        return stages_of(self.network)
+
+
+def build_timm(arch: str, source: Source, size: int | None) -> TimmBackbone:
+    """A timm model filled from a source.
+
+    Raises:
+        InputError: See `build_backbone`.
+    """
+    base, _, tag = arch.partition(".")
+    if not base or not timm.is_model(base):
+        allowed = [f"timm/{name}" for name in timm.list_models()]
+        raise InputError("no such backbone", found=f"timm/{arch}", allowed=allowed)
+    tags = {name.partition(".")[2]: config for name, config in get_arch_pretrained_cfgs(base).items()}
+    published = source.kind == "hub" and "/" not in source.value
+    tag = (source.value if published else "") or tag
+    if published and not tags:
+        raise InputError("timm publishes no weights of this backbone", found=f"timm/{base}")
+    if tag and tag not in tags:
+        raise InputError(f"timm/{base} has no weights of this tag", found=tag, allowed=tags)
+    # The name's tag says how pictures are prepared even where a file beside no config gives the weights.
+    name, arch = f"timm/{arch}", f"{base}.{tag}" if tag else base
+    if published:
+        network = _published(arch, tags[tag or next(iter(tags))])
+    else:
+        network = _drawn(arch, int(source.value) if source.kind == "random" else 0)
+    preprocess = from_timm(resolve_model_data_config(network))
+    if source.kind != "random" and not published:
+        weights = _weights(base, source, network)
+        _fill(network, weights, size)
+        preprocess = weights.preprocess or preprocess
+    size = size or preprocess.size
+    if size != _size_of(network):
+        network = resized(network, size) if _can_resize(network) else _redrawn(arch, source, network, size)
+    return TimmBackbone(name, network, sized(preprocess, size))
+
+
+def stages_of(network: Any) -> list[list[str]]:
+    """Names of a timm model's parameters, stage by stage from the stem; what no stage claims goes with the last."""
+    if not hasattr(network, "group_matcher"):
+        return _numbered(network)
+    matcher = network.group_matcher(coarse=True)
+    groups = group_parameters(network, matcher)
+    stages = [list(groups[key]) for key in sorted(groups)]
+    if isinstance(matcher, dict):
+        # timm puts names that match nothing into one last group; a name that cannot match finds it.
+        named = [*network.named_parameters(), (SENTINEL, None)]
+        found = group_with_matcher(iter(named), matcher)
+        stages = [list(found[key]) for key in sorted(found)]
+        loose = [key for key in stages.pop() if key != SENTINEL]
+        early = [key for key in loose if "." not in key or key.startswith("norm_pre.")]  # register tokens and the like
+        stages = stages or [[]]
+        stages[0] += early
+        stages[-1] += [key for key in loose if key not in early]
+    return stages
+
+
+def _numbered(network: Any) -> list[list[str]]:
+    """Stages of a model that does not name them: the members of its top-level lists; what lies between follows."""
+    stages: list[list[str]] = [[]]
+    current = ""
+    for key, _ in network.named_parameters():
+        match = re.match(r"\w+\.\d+\.", key)
+        if match and match.group() != current and stages[-1]:
+            stages.append([])
+        current = match.group() if match else current
+        stages[-1].append(key)
+    return stages
+
+
+def stride_of(network: Any) -> int:
+    """Pixels for each cell of the last map."""
+    return int(network.feature_info[-1]["reduction"])
+
+
+def resized(network: Any, size: int) -> Any:
+    """A timm model for another size: tables of positions are resampled, windows keep their size where they fit."""
+    more: dict[str, Any] = {}
+    for layer in list(getattr(network, "layers", []))[:1]:
+        if hasattr(layer, "blocks") and hasattr(layer.blocks[0], "window_size"):  # timm would shrink Swin's windows
+            more["window_size"] = layer.blocks[0].window_size
+    with taking(network.pretrained_cfg.get("architecture", "the network"), size), warnings.catch_warnings():
+        # How timm calls torch inside is nothing a user can mend.
+        warnings.filterwarnings("ignore", message="torch.searchsorted|Using a non-tuple sequence", category=UserWarning)
+        network.set_input_size(img_size=size, **more)
+    return network
+
+
+def _can_resize(network: Any) -> bool:
+    return hasattr(network, "set_input_size")
+
+
+def _size_of(network: Any) -> int:
+    edge = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    return int(edge[-1]) if edge else int(network.pretrained_cfg["input_size"][-1])
+
+
+def _drawn(arch: str, seed: int, **more: Any) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return timm.create_model(arch, num_classes=0, **more)
+
+
+def _redrawn(arch: str, source: Source, network: Any, size: int) -> Any:
+    """The network itself where it takes any size (no table of positions), else built anew for the size if random."""
+    if not network.pretrained_cfg.get("fixed_input_size") or source.kind != "random":
+        return network  # measuring it tells whether it takes this size
+    try:
+        return _drawn(arch, int(source.value), img_size=size)
+    except TypeError:
+        return network
+
+
+def _published(arch: str, config: Any) -> Any:
+    """Weights that timm publishes, through its own loader."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return timm.create_model(arch, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub's client, its transport and the file system each have errors of their own
+        file = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+        raise hub_error(f"timm/{arch}", file if config.hf_hub_id else str(config.url), error) from error
+
+
+def _weights(base: str, source: Source, network: Any) -> Weights:
+    if source.kind == "offline":
+        return read_offline(base, list(network.state_dict()))
+    return fetch(source.value) if source.kind == "hub" else read_weights(source.value)
+
+
+def _fill(network: Any, weights: Weights, size: int | None) -> None:
+    state = {key: value for key, value in tidied(weights.state).items() if key.split(".")[-1] not in DERIVED}
+    size = size or (weights.preprocess.size if weights.preprocess else None)
+    if size is not None and not fits(network, state) and _can_resize(network):
+        resized(network, size)  # the file was saved at this size
+    head = network.pretrained_cfg.get("classifier") or ()
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    fill(network, state, weights.file, tuple(f"{key}." for key in heads))
