@@ -8,7 +8,8 @@ PYTHON ?=
 CANDIDATES = $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
 
-BENCHMARKS = benchmarks/cli_start.py benchmarks/neardup.py benchmarks/datagen.py benchmarks/loader.py
+BENCHMARKS = benchmarks/cli_start.py benchmarks/neardup.py benchmarks/datagen.py benchmarks/loader.py \
+             benchmarks/vectors.py benchmarks/embed.py
 
 help:
 	@echo "make setup      .venv with fashionkit and its tools (again only when its requirements change)"

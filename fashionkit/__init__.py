@@ -4,3 +4,12 @@ Importing this package imports nothing heavy: torch and its family are loaded by
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """`from fashionkit import Embedder` loads torch; `import fashionkit` does not."""
+    if name == "Embedder":
+        from fashionkit.embed.embedder import Embedder
+
+        return Embedder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,10 @@ from tests.documents import ROOT, blocks, quick, steps
 from tests.made_up_shop import make_shop
 
 README = ROOT / "README.md"
-TINY = {"datagen run": ["--samples", "3000"]}
+TINY = {
+    "datagen run": ["--samples", "3000"],
+    "embed out/shop": ["--weights", "random", "--size", "64", "--workers", "1"],
+}
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -42,12 +45,14 @@ def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         "datagen export",
         "datagen audit",
         "datagen report",
+        "embed out/shop",
     ]
     for words in ours:
         assert main([*words[1:], *TINY.get(" ".join(words[1:3]), [])]) == 0, capsys.readouterr().err
     assert (folder / "out" / "questions.html").read_text(encoding="utf-8").count('class="card"') == 40
     assert list((folder / "out" / "text" / "train").glob("*.json"))
     assert (folder / "out" / "questions" / "audit.json").is_file() and (folder / "out" / "report.html").is_file()
+    assert list((folder / "out" / "vectors" / "vectors").glob("*.parquet"))
 
 
 def test_the_python_runs(folder: Path) -> None:
