@@ -7,8 +7,9 @@
 
 Arms: the bare network on tensors that lie ready; the loop with `DataLoader` and timm's transform that READMEs show; the
 loop of sentence-transformers' kind (a list of files, batch by batch, no workers); `Embedder.embed` of the encoded
-pictures; `fashionkit embed` on the catalogue, from its start to the finished folder less the imports. `1` arms have one
-thread of torch in one process, `2` arms may use two cores. `kept` is the bare network with freed memory kept and
+pictures; what `fashionkit embed --workers 2` does with the catalogue, each worker's start included, which costs seconds
+and shows where there are few pictures. `1` arms have one thread of torch in one process, `2` arms may use two cores
+fully. `kept` is the bare network with freed memory kept and
 channels last, as `Embedder` sets it up.
 """
 

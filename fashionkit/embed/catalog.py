@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,9 @@ import numpy.typing as npt
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.images import PictureError
+from fashionkit.embed.ahead import ahead
 from fashionkit.engine import engine_session, run_shards
-from fashionkit.tables import InputError, Manifest, read_manifest, sha256_file, sweep_temporary, table_parts, write_text
+from fashionkit.tables import InputError, Manifest, read_manifest, sha256_file, sweep_temporary, write_text
 from fashionkit.tables import part_path as part_file
 from fashionkit.vectors.schema import DTYPES, KIND, SCHEMA, finish_vectors, write_part, write_rejects
 
@@ -252,17 +252,11 @@ def _prepared(
         return found
 
     size = work.options.batch
-    parts = [ids[lo : lo + size] for lo in range(0, len(ids), size)]
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(load, parts[0]) if parts else None
-        for following in [*parts[1:], None]:
-            assert coming is not None
-            loaded = coming.result()
-            coming = reader.submit(load, following) if following is not None else None
-            rejects += [(name, what) for name, what in loaded if isinstance(what, str)]
-            good = [(name, what) for name, what in loaded if not isinstance(what, str)]
-            if good:
-                yield [name for name, _ in good], [what for _, what in good]
+    for loaded in ahead(load, (ids[lo : lo + size] for lo in range(0, len(ids), size))):
+        rejects += [(name, what) for name, what in loaded if isinstance(what, str)]
+        good = [(name, what) for name, what in loaded if not isinstance(what, str)]
+        if good:
+            yield [name for name, _ in good], [what for _, what in good]
 
 
 def _bytes(catalog: Catalog, ids: Sequence[str]) -> dict[str, bytes | str | None]:
@@ -277,8 +271,3 @@ def _bytes(catalog: Catalog, ids: Sequence[str]) -> dict[str, bytes | str | None
             except InputError as error:
                 found[name] = str(error).splitlines()[0]
         return found
-
-
-def parts_made(out: str | Path) -> int:
-    """How many parts a folder has by now."""
-    return len(table_parts(Path(out), "vectors"))

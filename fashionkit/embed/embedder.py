@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 import fashionkit
 from fashionkit.catalog.images import PictureError
+from fashionkit.embed.ahead import ahead
 from fashionkit.tables import InputError, write_atomic, write_text
 from fashionkit.vision.backbones import Backbone, build_backbone
 from fashionkit.vision.memory import keep_memory
@@ -228,19 +229,26 @@ class Embedder:
         self, images: Sequence[object], broken: npt.NDArray[np.bool_], on_error: str
     ) -> Iterator[tuple[list[int], list[npt.NDArray[np.uint8]]]]:
         """Rows and prepared pixels of pictures that could be read, a batch at a time; marks the others."""
-        rows: list[int] = []
-        pixels: list[npt.NDArray[np.uint8]] = []
-        for number, image in enumerate(images):
-            try:
-                pixels.append(sized(as_picture(image), self.preprocess))
-                rows.append(number)
-            except PictureError as error:
-                broken[number] = self._broken(number, error, on_error)
-            if len(rows) == self.batch:
-                yield rows, pixels
-                rows, pixels = [], []
-        if rows:
-            yield rows, pixels
+
+        def load(rows: range) -> list[tuple[int, npt.NDArray[np.uint8] | PictureError]]:
+            found: list[tuple[int, npt.NDArray[np.uint8] | PictureError]] = []
+            for row in rows:
+                try:
+                    found.append((row, sized(as_picture(images[row]), self.preprocess)))
+                except PictureError as error:
+                    found.append((row, error))
+            return found
+
+        parts = (range(lo, min(lo + self.batch, len(images))) for lo in range(0, len(images), self.batch))
+        for loaded in ahead(load, parts):
+            good: list[tuple[int, npt.NDArray[np.uint8]]] = []
+            for row, what in loaded:
+                if isinstance(what, PictureError):
+                    broken[row] = self._broken(row, what, on_error)
+                else:
+                    good.append((row, what))
+            if good:
+                yield [row for row, _ in good], [pixels for _, pixels in good]
 
     def _broken(self, number: int, error: PictureError, on_error: str) -> bool:
         if on_error == "raise":

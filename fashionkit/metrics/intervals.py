@@ -83,7 +83,7 @@ def intervals(
         raise ValueError(f"{len(sums)} groups, {resamples} resamples, level {level}: no interval follows from these")
     with np.errstate(invalid="ignore", divide="ignore"):
         value = sums.sum(0) / counts.sum(0)
-        drawn = np.concatenate([w @ sums / (w @ counts) for w in _weights(len(sums), resamples, seed)])
+        drawn = np.concatenate([w @ sums / (w @ counts) for w in draws(len(sums), resamples, seed)])
     off = np.abs(np.where(np.isnan(drawn), 0, drawn - value))
     groups = (counts > 0).sum(0)
     small = np.sqrt(groups / np.maximum(groups - 1, 1))  # drawing from G groups shows (G - 1)/G of the variance
@@ -93,11 +93,11 @@ def intervals(
     one_by_one = not together and off.shape[1] > 1
     worst = scaled if one_by_one else scaled.max(1, initial=0)[:, None]
     factor = np.quantile(worst, level, axis=0) if worst.shape[1] else np.zeros(0)
-    width = _student(factor, np.maximum(groups - 1, 1)) * error * small
+    width = student(factor, np.maximum(groups - 1, 1)) * error * small
     return Intervals(value, value - width, value + width, float(np.max(factor, initial=0)))
 
 
-def _student(z: Array, freedom: Array) -> Array:
+def student(z: Array, freedom: Array) -> Array:
     """About the quantile of Student's distribution that lies where `z` does in the normal one.
 
     A spread that is itself estimated from few groups makes far means more likely. Expansion 26.7.5 of M. Abramowitz and
@@ -107,7 +107,7 @@ def _student(z: Array, freedom: Array) -> Array:
     return z + (z**3 + z) / (4 * freedom) + second
 
 
-def _weights(groups: int, resamples: int, seed: int) -> Iterator[Array]:
+def draws(groups: int, resamples: int, seed: int) -> Iterator[Array]:
     """(r, G) how often each group is drawn, some resamples at a time."""
     rng = np.random.default_rng(seed)
     step = max(1, CHUNK // groups)
