@@ -74,6 +74,16 @@ def open_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         return upright(_open(data, max_pixels))
 
 
+def as_shown(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """As `open_picture`, of a picture that Pillow has opened already.
+
+    Raises:
+        PictureError: As `measure`; or a picture without a pixel.
+    """
+    with _decoding():
+        return upright(_within(image, max_pixels))
+
+
 def open_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decodes a label mask: `[height, width]` uint8 ids, of a grey or palette PNG (or BMP, GIF).
 
@@ -117,6 +127,12 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise PictureError("image_too_large", f"the picture has {len(data):,} bytes, at most {MAX_BYTES:,} are read")
     image = Image.open(io.BytesIO(data), formats=FORMATS)
+    return _within(image, max_pixels)
+
+
+def _within(image: Image.Image, max_pixels: int) -> Image.Image:
+    if not image.width * image.height:
+        raise PictureError("image_empty", "the picture has no pixel")
     if image.width * image.height > max_pixels:
         problem = f"the picture has {image.width} x {image.height} pixels, at most {max_pixels:,} are decoded"
         raise PictureError("image_too_large", problem)

@@ -6,11 +6,13 @@
 
 Each worker is one process with one thread of torch: on busy cores that is faster than one process with several. While
 a batch is in the network, the next one is decoded. Parts that are there already are not made again, so a command that
-was killed continues; parts do not depend on the number of workers.
+was killed continues; what is in a part does not depend on the number of workers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,19 +21,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.images import PictureError
 from fashionkit.embed.ahead import ahead
 from fashionkit.engine import engine_session, run_shards
-from fashionkit.tables import InputError, Manifest, read_manifest, sha256_file, sweep_temporary, write_text
+from fashionkit.tables import InputError, Manifest, read_manifest, sha256_file, sweep_temporary, table_parts, write_text
 from fashionkit.tables import part_path as part_file
-from fashionkit.vectors.schema import DTYPES, KIND, SCHEMA, finish_vectors, write_part, write_rejects
+from fashionkit.vectors.schema import DTYPES, KIND, MAX_PARTS, SCHEMA, finish_vectors, write_part, write_rejects
 
 if TYPE_CHECKING:
     from fashionkit.embed.embedder import Embedder
 
-PLAN = ".embed.json"
+PLAN, LOCK, MODEL = (
+    ".embed.json",
+    ".lock",
+    ".model.json",
+)  # what decides the vectors; the model that the first part was made with
+WORDS = ("random", "hub", "offline")  # weights that are no path
+LOADED = (".safetensors", ".pth", ".pt", ".bin", ".json")  # files of a folder that decide what its model is
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -57,14 +66,15 @@ class EmbedOptions:
 
     def decides(self) -> dict[str, Any]:
         """What another run must share to continue this one; weights by their content, wherever they lie."""
-        kept = {
+        kept: dict[str, Any] = {
             key: value for key, value in asdict(self).items() if key in ("model", "weights", "size", "dtype", "shard")
         }
         for key in ("model", "weights"):
             path = Path(str(kept[key]))
-            if kept[key] and path.exists():
-                files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-                kept[key] = [sha256_file(file) for file in files if file.name != "README.md"]
+            is_word = kept[key] is None or str(kept[key]).partition(":")[0] in WORDS
+            if not is_word and path.exists():
+                files = sorted(p for p in path.iterdir() if p.suffix in LOADED) if path.is_dir() else [path]
+                kept[key] = [sha256_file(file) for file in files]
         return kept
 
 
@@ -80,18 +90,27 @@ def embed_catalog(catalog: str | Path, out: str | Path, options: EmbedOptions) -
     Raises:
         InputError: No catalogue, no pictures, no such model, or `out` holds other vectors.
     """
-    source, out = Catalog(catalog), Path(out)
-    _check(options)
+    source = Catalog(catalog)
+    _check(options, out)
+    out = Path(out)
     decided = {"catalog": source.manifest.content_hash(), **options.decides()}
     if (done := _finished(out, decided)) is not None:
         return done
     ids = source.table("images", ["image_id"])["image_id"].to_pylist()
     if not ids:
         raise InputError("the catalogue has no pictures", file=source.path)
+    if len(ids) > MAX_PARTS * options.shard:
+        hint = f"at least {-(-len(ids) // MAX_PARTS)} for so many pictures"
+        raise InputError("the shards are too small", column="shard", found=options.shard, hint=hint)
+    with _alone(out):
+        return _finish(source, out, options, decided, ids)
+
+
+def _finish(source: Catalog, out: Path, options: EmbedOptions, decided: dict[str, Any], ids: list[str]) -> Manifest:
+    """Makes the parts that are missing, and then the manifest."""
     _claim(out, decided)
     shards = [(number, ids[lo : lo + options.shard]) for number, lo in enumerate(range(0, len(ids), options.shard))]
     left = [shard for shard in shards if not _made(out, shard[0])]
-    names: set[tuple[str, str]] = set()
     with engine_session(options.engine, options.workers, options.address, out, _say):
         results = run_shards(
             _embed_shard,
@@ -102,19 +121,40 @@ def embed_catalog(catalog: str | Path, out: str | Path, options: EmbedOptions) -
             initargs=(str(source.path.absolute()), str(out.absolute()), options),
             describe="embedding",
             total_rows=sum(len(some) for _, some in left),
-            rows=lambda result: result[0],
+            rows=int,
         )
-        for _, name, fingerprint in results:
-            names.add((name, fingerprint))
-    name, fingerprint = _one_model(out, names)
+        for _ in results:
+            pass
+    model = _recorded(out)
+    if model is None:
+        hint = "delete the folder and run the command again"
+        raise InputError("the record of what the parts were made with is gone", file=out / MODEL, hint=hint)
     manifest = finish_vectors(
         out,
-        {"model": name, "fingerprint": fingerprint, "decided": decided},
+        {**model, "decided": decided},
         {"catalog": decided["catalog"]},
         dict(source.manifest.about),
     )
-    (out / PLAN).unlink(missing_ok=True)
+    for name in (PLAN, MODEL, LOCK):
+        (out / name).unlink(missing_ok=True)
     return manifest
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps a second run out of the folder; the system lets go of the lock however this one ends."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / PLAN).is_file()):
+        raise InputError("there is something already, and not of this command", file=out, hint="name a new folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError("a part of this path is a file", file=out, hint="name a new folder") from error
+    with open(out / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError("another run writes to this folder", file=out, hint="wait for it, or end it") from error
+        yield
 
 
 def _say(line: str) -> None:
@@ -123,7 +163,12 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _check(options: EmbedOptions) -> None:
+def _check(options: EmbedOptions, out: str | Path) -> None:
+    if not str(out):
+        raise InputError("the folder to write to has no name", column="out")
+    if options.weights is None and not Path(options.model).is_dir():
+        hint = "say which: `offline`, `hub`, a file, or `random` to try things out"
+        raise InputError("a backbone by name needs weights", column="weights", found=options.model, hint=hint)
     if options.dtype not in DTYPES:
         raise InputError("no such type of vectors", column="dtype", found=options.dtype, allowed=sorted(DTYPES))
     for key in ("shard", "batch", "workers"):
@@ -150,32 +195,44 @@ def _claim(out: Path, decided: dict[str, Any]) -> None:
             found = json.loads(plan.read_text(encoding="utf-8"))["decided"]
         except (ValueError, KeyError, TypeError):
             found = None
-        if found != decided:
+        if found != decided and (table_parts(out, "vectors") or table_parts(out, "rejects")):
             hint = "run that command again, name another folder, or delete this one"
             raise InputError("an unfinished run with other settings left this folder", file=out, hint=hint)
         sweep_temporary(out)
-        return
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise InputError("there is something already, and not of this command", file=out, hint="name a new folder")
-    out.mkdir(parents=True, exist_ok=True)
+        if found == decided:
+            return
+        (out / MODEL).unlink(missing_ok=True)  # of a run that made nothing
     write_text(plan, json.dumps({"decided": decided}, indent=1) + "\n")
 
 
 def _made(out: Path, number: int) -> bool:
-    return part_file(out, "vectors", number).is_file()  # it is written after the part's rejects
+    """Whether a part is there, and not one in which every picture was refused, as when a disk was not mounted."""
+    path = part_file(out, "vectors", number)  # it is written after the part's rejects
+    return path.is_file() and pq.read_metadata(path).num_rows > 0
 
 
-def _one_model(out: Path, names: set[tuple[str, str]]) -> tuple[str, str]:
-    """The model's name and fingerprint, also where all parts were there already."""
-    path = out / ".model.json"
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        names.add((known["name"], known["fingerprint"]))
-    if len(names) != 1:
-        hint = "delete the folder and run the command again"
-        raise InputError("parts of this folder come from different weights", file=out, hint=hint)
-    path.unlink(missing_ok=True)
-    return next(iter(names))
+def _recorded(out: Path) -> dict[str, str] | None:
+    """Name and fingerprint of the model that made the parts; None before the first one."""
+    if not (out / MODEL).is_file():
+        return None
+    try:
+        known = json.loads((out / MODEL).read_text(encoding="utf-8"))
+        return {"model": str(known["model"]), "fingerprint": str(known["fingerprint"])}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """torch with one thread, and afterwards with as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass
@@ -186,7 +243,6 @@ class _Work:
     out: Path
     options: EmbedOptions
     model: Embedder | None = None
-    fingerprint: str = ""
 
 
 _work: _Work | None = None
@@ -197,37 +253,40 @@ def _begin(catalog: str, out: str, options: EmbedOptions) -> None:
     _work = _Work(Catalog(catalog), Path(out), options)
 
 
-def _embed_shard(shard: tuple[int, list[str]]) -> tuple[int, str, str]:
-    """Makes one part; returns its pictures, and the model's name and fingerprint."""
+def _embed_shard(shard: tuple[int, list[str]]) -> int:
+    """Makes one part; returns how many pictures it had."""
     assert _work is not None, "a worker is set up before its first shard"
     number, ids = shard
     model = _model(_work)
     kept: list[str] = []
     vectors: list[npt.NDArray[np.float32]] = []
     rejects: list[tuple[str, str]] = []
-    for some, pixels in _prepared(_work, model, ids, rejects):
-        kept += some
-        vectors.append(model.embed_prepared(pixels))
+    with one_thread():  # several differ in the last digit
+        for some, pixels in _prepared(_work, model, ids, rejects):
+            kept += some
+            vectors.append(model.embed_prepared(pixels))
     if rejects:
         write_rejects(_work.out, number, rejects)
+    else:  # an earlier try may have left some
+        part_file(_work.out, "rejects", number).unlink(missing_ok=True)
     stacked = np.concatenate(vectors) if vectors else np.zeros((0, model.dim), np.float32)
     write_part(_work.out, number, kept, stacked, _work.options.dtype)
-    return len(ids), model.name, _work.fingerprint
+    return len(ids)
 
 
 def _model(work: _Work) -> Embedder:
     if work.model is None:
-        import torch
-
         from fashionkit.embed.embedder import Embedder
 
-        if work.options.workers > 1 or work.options.engine != "local":
-            torch.set_num_threads(1)
         o = work.options
-        work.model = Embedder.load(o.model, o.weights, o.size, batch=o.batch)
-        work.fingerprint = work.model.fingerprint
-        facts = {"name": work.model.name, "fingerprint": work.fingerprint}
-        write_text(work.out / ".model.json", json.dumps(facts) + "\n")
+        model = Embedder.load(o.model, o.weights, o.size, batch=o.batch)
+        facts, known = {"model": model.name, "fingerprint": model.fingerprint}, _recorded(work.out)
+        if known is None:
+            write_text(work.out / MODEL, json.dumps(facts) + "\n")
+        elif known != facts:
+            hint = "a tag may have moved, or a package is of another version: delete the folder, or name another one"
+            raise InputError("parts of this folder were made with other weights", file=work.out, hint=hint)
+        work.model = model
     return work.model
 
 

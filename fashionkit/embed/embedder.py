@@ -12,7 +12,7 @@ Letters: N pictures or texts, D width of a vector, R regions, C channels of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from fashionkit.vision.memory import keep_memory
 from fashionkit.vision.pictures import as_picture, as_tensor, sized, sized_masks
 from fashionkit.vision.pooling import present, region_pool, shrink_masks
 from fashionkit.vision.preprocess import Preprocess
+from fashionkit.vision.regions import ITEMS
 
 if TYPE_CHECKING:
     from fashionkit.vision.regions import RegionProvider
@@ -81,8 +82,12 @@ class Embedder:
         """
         folder = Path(model)
         if folder.is_dir():
+            if weights is not None:
+                raise InputError("a saved model has its own weights", file=folder, column="weights", found=str(weights))
             config = _config(folder)
-            backbone = build_backbone(config["backbone"], folder / WEIGHTS, size or config["preprocess"]["size"])
+            backbone = build_backbone(
+                config["backbone"], folder / WEIGHTS, config["preprocess"]["size"] if size is None else size
+            )
             return cls(backbone, device, batch)
         if weights is None:
             hint = "say which: `offline`, `hub`, a file, or `random` to try things out"
@@ -197,7 +202,7 @@ class Embedder:
             vectors.append(F.normalize(pooled[0], dim=1).numpy())
             there.append(present(masks)[0].numpy())
             order.append(number)
-        shape = vectors[0].shape if vectors else (0, self.backbone.channels)
+        shape = vectors[0].shape if vectors else (len(ITEMS), self.backbone.channels)
         found, seen = np.zeros((len(images), *shape), np.float32), np.zeros((len(images), shape[0]), bool)
         if order:
             found[order], seen[order] = np.stack(vectors), np.stack(there)
@@ -219,11 +224,10 @@ class Embedder:
     def _listed(self, images: Sequence[object] | object, on_error: str) -> list[object]:
         if on_error not in ON_ERROR:
             raise InputError("cannot treat broken pictures so", found=on_error, allowed=ON_ERROR)
-        if isinstance(images, np.ndarray | Tensor):
-            return list(images) if images.ndim == 4 else [images]
-        if isinstance(images, Sequence) and not isinstance(images, str | bytes | bytearray | memoryview):
-            return list(images)
-        return list(images) if isinstance(images, Iterator) else [images]
+        if isinstance(images, np.ndarray | Tensor):  # a batch of pictures, a column of paths, or one picture
+            return list(images) if images.ndim in (1, 4) else [images]
+        one = isinstance(images, str | bytes | bytearray | memoryview) or hasattr(images, "read")
+        return [images] if one or not isinstance(images, Iterable) else list(images)
 
     def _batches(
         self, images: Sequence[object], broken: npt.NDArray[np.bool_], on_error: str

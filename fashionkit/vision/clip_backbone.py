@@ -105,7 +105,12 @@ def build_clip(arch: str, source: Source, size: int | None) -> ClipBackbone:
         preprocess, tokenizer = _preprocess(arch, network), arch
         if source.kind != "random":
             weights = fetch(source.value) if source.kind == "hub" else read_weights(source.value)
-            _fill(network, weights.state, weights.file, size or (weights.preprocess or preprocess).size)
+            _fill(
+                network,
+                weights.state,
+                weights.file,
+                (weights.preprocess.size if weights.preprocess else size or preprocess.size),
+            )
             preprocess, tokenizer = weights.preprocess or preprocess, _tokenizer_beside(weights.file.parent, arch)
     _resize(network.visual, size or preprocess.size)
     return ClipBackbone(f"open_clip/{arch}", network, sized(preprocess, size), tokenizer)

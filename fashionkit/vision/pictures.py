@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fashionkit.catalog.images import MAX_BYTES, MAX_PIXELS, PictureError, open_picture, upright
+from fashionkit.catalog.images import MAX_BYTES, PictureError, as_shown, open_picture
 from fashionkit.vision.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -37,14 +37,16 @@ def as_picture(image: object) -> Image.Image:
     """Any sort of picture as Pillow's RGB, upright, on white.
 
     Args:
-        image: A path; encoded bytes; a Pillow picture; an array `(H, W)`, `(H, W, 3)` or `(H, W, 4)` uint8; a tensor
-            `(3, H, W)`, uint8 or floats in 0..1.
+        image: A path; encoded bytes, or an open file of them; a Pillow picture; an array `(H, W)`, `(H, W, 3)` or
+            `(H, W, 4)` uint8; a tensor `(3, H, W)`, uint8 or floats in 0..1.
 
     Raises:
         PictureError: A URL, no picture, too large, truncated, or an array of another shape, type or range.
     """
     if isinstance(image, Image.Image):
-        return _within_limits(image)
+        return as_shown(image)
+    if hasattr(image, "read"):
+        image = image.read()
     if isinstance(image, bytes | bytearray | memoryview):
         return open_picture(bytes(image))
     if isinstance(image, str | Path):
@@ -52,7 +54,7 @@ def as_picture(image: object) -> Image.Image:
     if isinstance(image, np.ndarray):
         return _of_array(image)
     if type(image).__module__.split(".")[0] == "torch" and hasattr(image, "detach"):
-        return _of_array(_channels_last(image.detach().cpu().numpy()))
+        return _of_array(_channels_last(image))
     problem = f"a picture is a path, bytes, a Pillow picture, an array or a tensor, not {type(image).__name__}"
     raise PictureError("image_type", problem)
 
@@ -61,30 +63,29 @@ def _read(path: str | Path) -> bytes:
     if "://" in str(path):
         raise PictureError("image_type", f"{path}: nothing is fetched from a URL; download the picture first")
     path = Path(path)
-    if not path.is_file():
-        raise PictureError("image_missing", f"{path}: no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise PictureError("image_too_large", f"{path}: over {MAX_BYTES:,} bytes")
-    return path.read_bytes()
-
-
-def _within_limits(image: Image.Image) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        problem = f"the picture has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are read"
-        raise PictureError("image_too_large", problem)
     try:
-        return upright(image)
-    except OSError as error:  # Pillow reads a file's pixels only now
-        raise PictureError("image_damaged", f"the picture cannot be decoded: {error}") from error
+        if not path.is_file():
+            raise PictureError("image_missing", f"{path}: no such file")
+        if path.stat().st_size > MAX_BYTES:
+            raise PictureError("image_too_large", f"{path}: over {MAX_BYTES:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise PictureError("image_unreadable", f"the file cannot be read: {error}") from error
 
 
-def _channels_last(array: Array) -> Array:
-    if array.ndim != 3 or array.shape[0] != 3:
-        raise PictureError("image_shape", f"a tensor must be (3, height, width), not {array.shape}")
+def _channels_last(tensor: Any) -> Array:
+    """(H, W, 3) of a tensor (3, H, W)."""
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or not tensor.numel():
+        raise PictureError("image_shape", f"a tensor must be (3, height, width), not {tuple(tensor.shape)}")
+    try:  # numpy knows neither bfloat16 nor sparse tensors nor those without data
+        plain = tensor.detach().cpu()
+        array: Array = (plain.double() if plain.is_floating_point() else plain).numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise PictureError("image_type", f"this tensor cannot be read: {error}") from error
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise PictureError("image_range", "a tensor of floats must hold values in 0..1; is it normalised already?")
-        array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+        array = np.rint(array * 255).astype(np.uint8)
     return array.transpose(1, 2, 0)
 
 
@@ -93,7 +94,7 @@ def _of_array(array: Array) -> Image.Image:
     if not shown or array.dtype != np.uint8:
         problem = f"an array must be uint8 (height, width, 3), not {array.dtype} {array.shape}"
         raise PictureError("image_shape", problem)
-    return _within_limits(Image.fromarray(np.ascontiguousarray(array)))
+    return as_shown(Image.fromarray(np.ascontiguousarray(array)))
 
 
 def sized(picture: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:

@@ -175,7 +175,7 @@ def _weights(base: str, source: Source, network: Any) -> Weights:
 
 def _fill(network: Any, weights: Weights, size: int | None) -> None:
     state = {key: value for key, value in tidied(weights.state).items() if key.split(".")[-1] not in DERIVED}
-    size = size or (weights.preprocess.size if weights.preprocess else None)
+    size = weights.preprocess.size if weights.preprocess else size
     if size is not None and not fits(network, state) and _can_resize(network):
         resized(network, size)  # the file was saved at this size
     head = network.pretrained_cfg.get("classifier") or ()

@@ -63,6 +63,11 @@ def test_every_form_of_a_picture(model: Embedder, tmp_path: Path) -> None:
     assert model.embed(str(tmp_path / "a.png")).shape == (1, model.dim)
     assert model.embed([]).shape == (0, model.dim)
     assert model.embed(p for p in [picture]).shape == (1, model.dim)
+    with open(tmp_path / "a.png", "rb") as file:
+        assert np.abs(model.embed(file)[0] - found[0]).max() < 1e-5
+    paths = [str(tmp_path / "a.png")] * 2
+    for several in (np.array(paths), dict(enumerate(paths)).values(), tuple(paths)):
+        assert model.embed(several).shape == (2, model.dim)
 
 
 def test_a_broken_picture_is_named_or_masked(model: Embedder) -> None:
@@ -92,7 +97,8 @@ def test_regions(model: Embedder) -> None:
     with pytest.raises(InputError, match="one id is needed for each picture"):
         model.regions(shown, BandRegions(), ids=["a"])
     empty, none = model.regions([], BandRegions())
-    assert len(empty) == len(none) == 0
+    assert empty.shape == (0, 4, model.backbone.channels) and none.shape == (0, 4)
+    assert model.regions([b"broken"], BandRegions(), on_error="skip")[0].shape == (1, 4, model.backbone.channels)
 
 
 def test_a_model_without_text_says_so(model: Embedder) -> None:
@@ -109,12 +115,23 @@ def test_a_saved_model_gives_the_same_vectors(model: Embedder, tmp_path: Path) -
     assert "its weights are random" in (folder / "README.md").read_text()
     with pytest.raises(InputError, match="there is something already"):
         model.save(folder)
+    with pytest.raises(InputError, match="has its own weights"):
+        Embedder.load(folder, "random:5")
+    with pytest.raises(InputError, match="the size is"):
+        Embedder.load(folder, size=0)
     (folder / "config.json").write_text("{}")
     with pytest.raises(InputError, match="the configuration is damaged"):
         Embedder.load(folder)
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match="holds no model"):
         Embedder.load(folder)
+
+
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "timm/mobilenetv3_small_050"])
+def test_a_saved_model_takes_another_size(name: str, tmp_path: Path) -> None:
+    folder = Embedder.load(name, "random:1", 96).save(tmp_path / "model")
+    again = Embedder.load(folder, size=64)
+    assert again.preprocess.size == 64 and again.embed(pictures(1)).shape == (1, again.dim)
 
 
 def test_the_fingerprint_tells_weights_and_preprocessing_apart() -> None:

@@ -30,6 +30,14 @@ def test_a_picture_is_the_same_in_any_form(tmp_path: Path) -> None:
         assert (np.asarray(as_picture(form)) == pixels).all(), type(form)
 
 
+def test_half_precision_and_damaged_exif() -> None:
+    assert as_picture(torch.ones(3, 4, 5).bfloat16()).size == (5, 4)
+    odd = picture()
+    odd.info["exif"] = b"Exif\0\0garbage"
+    with pytest.raises(PictureError, match="cannot be decoded"):
+        as_picture(odd)
+
+
 def test_alpha_lies_on_white_and_grey_is_read() -> None:
     clear = np.zeros((5, 4, 4), np.uint8)
     assert (np.asarray(as_picture(clear)) == 255).all()
@@ -51,6 +59,11 @@ def test_alpha_lies_on_white_and_grey_is_read() -> None:
         (torch.full((3, 4, 4), 2.0), "0..1"),
         (torch.full((3, 4, 4), float("nan")), "0..1"),
         (Image.new("1", (50_000, 2_000)), "at most"),
+        ("a" * 5000, "cannot be read"),
+        (Image.new("RGB", (0, 5)), "no pixel"),
+        (torch.zeros(3, 0, 0), r"\(3, height, width\)"),
+        (torch.rand(3, 4, 4).to_sparse(), "this tensor cannot be read"),
+        (torch.rand(3, 4, 4, device="meta"), "this tensor cannot be read"),
         (encoded(picture())[:2000], "truncated|broken|damaged|decode"),
     ],
 )
