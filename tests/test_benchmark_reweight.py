@@ -31,7 +31,7 @@ def test_benchmark_runs_and_gives_every_figure(root: Path, tmp_path: Path) -> No
     found = subprocess.run(command, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert len(figures["rows"]) == 4 * 2 and {row["arm"] for row in figures["rows"]} == {"plain", "loss 1, alpha 0.5"}
+    assert len(figures["rows"]) == 5 * 2 and {row["arm"] for row in figures["rows"]} == {"plain", "loss 1, alpha 0.5"}
     for row in figures["rows"]:
         assert 0 <= row["accuracy"] <= 1 and row["n"] > 0
         if row["arm"] != "plain":
@@ -42,13 +42,14 @@ def test_benchmark_runs_and_gives_every_figure(root: Path, tmp_path: Path) -> No
 
 def test_equal_arguments_give_equal_weights(bench: ModuleType) -> None:
     import torch
-    from thumbnails import Questions, train
+    from thumbnails import Questions, begin, train
 
     rng = np.random.default_rng(0)
     image, code = rng.integers(0, 9, 200), rng.integers(0, 5, (200, 5))
     questions = Questions(np.arange(200), image, code, code[:, 1] % 2 + 1, np.zeros(200))
     pictures = torch.zeros(9, 3, 32, 32)
-    one, two = (train(questions, pictures, (5, 5), 3, 150, True) for _ in range(2))
+    start = begin(questions, (5, 5), 3, True)
+    one, two = (train(start, questions, pictures, 3, 150, 3e-3) for _ in range(2))
     assert (one.judge(questions, pictures)[0] == two.judge(questions, pictures)[0]).all()
     assert (one.judge(questions, pictures)[1] == questions.answer).mean() > 0.95, "it learns what can be learnt"
     rows = np.concatenate([rows[rows >= 0] for _, rows in bench.train.__globals__["_batches"](image, rng)])
