@@ -37,7 +37,7 @@ FOR_TORCH = {
     "fashionkit.datagen.dataset": "it feeds torch's data loaders",
     "fashionkit.datagen.audit.blind_linear": "the gate trains question-only models",
     "fashionkit.datagen.audit.blind_transformer": "another of them",
-    "fashionkit.datagen.audit.blind_threads": "how they use the cores",
+    "fashionkit.engine.threads": "how many cores it uses",
 }
 
 

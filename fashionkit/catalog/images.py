@@ -60,7 +60,7 @@ def measure(data: bytes, max_pixels: int = MAX_PIXELS) -> Measured:
         if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
             width, height = height, width
         image.draft("RGB", (_DRAFT, _DRAFT))
-        small = upright(image).resize((THUMB, THUMB), Image.Resampling.BILINEAR)
+        small = _upright(image).resize((THUMB, THUMB), Image.Resampling.BILINEAR)
     return Measured(width, height, hashlib.sha256(data).hexdigest(), np.asarray(small))
 
 
@@ -71,7 +71,7 @@ def open_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         PictureError: As `measure`.
     """
     with _decoding():
-        return upright(_open(data, max_pixels))
+        return _upright(_open(data, max_pixels))
 
 
 def as_shown(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -81,7 +81,7 @@ def as_shown(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
         PictureError: As `measure`; or a picture without a pixel.
     """
     with _decoding():
-        return upright(_within(image, max_pixels))
+        return _upright(_within(image, max_pixels))
 
 
 def open_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -139,12 +139,7 @@ def _within(image: Image.Image, max_pixels: int) -> Image.Image:
     return image
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """A Pillow picture as a viewer shows it: EXIF orientation applied, RGB on white.
-
-    Raises:
-        PictureError: Its mode has more than 8 bits a channel.
-    """
+def _upright(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         raise PictureError("image_format", f"pictures of mode {image.mode} are not read; save it with 8 bits a channel")
     image.load()

@@ -4,7 +4,7 @@
                                                                               └─► broken: rejects/part-n.parquet
                  all parts there ─► manifest
 
-Each worker is one process with one thread of torch: on busy cores that is faster than one process with several. While
+Each worker is one process with one thread of torch, so that a part's bytes do not depend on the number of cores. While
 a batch is in the network, the next one is decoded. Parts that are there already are not made again, so a command that
 was killed continues; what is in a part does not depend on the number of workers.
 """
@@ -27,6 +27,7 @@ from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.images import PictureError
 from fashionkit.embed.ahead import ahead
 from fashionkit.engine import engine_session, run_shards
+from fashionkit.engine.threads import one_thread
 from fashionkit.tables import InputError, Manifest, read_manifest, sha256_file, sweep_temporary, table_parts, write_text
 from fashionkit.tables import part_path as part_file
 from fashionkit.vectors.schema import DTYPES, KIND, MAX_PARTS, SCHEMA, finish_vectors, write_part, write_rejects
@@ -34,11 +35,9 @@ from fashionkit.vectors.schema import DTYPES, KIND, MAX_PARTS, SCHEMA, finish_ve
 if TYPE_CHECKING:
     from fashionkit.embed.embedder import Embedder
 
-PLAN, LOCK, MODEL = (
-    ".embed.json",
-    ".lock",
-    ".model.json",
-)  # what decides the vectors; the model that the first part was made with
+PLAN = ".embed.json"  # what decides the vectors, while the folder is unfinished
+MODEL = ".model.json"  # what the first part was made with
+LOCK = ".lock"
 WORDS = ("random", "hub", "offline")  # weights that are no path
 LOADED = (".safetensors", ".pth", ".pt", ".bin", ".json")  # files of a folder that decide what its model is
 Pixels = npt.NDArray[np.uint8]
@@ -220,19 +219,6 @@ def _recorded(out: Path) -> dict[str, str] | None:
         return {"model": str(known["model"]), "fingerprint": str(known["fingerprint"])}
     except (ValueError, KeyError, TypeError):
         return None
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """torch with one thread, and afterwards with as many as before."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass

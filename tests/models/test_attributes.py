@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -43,15 +42,6 @@ ROWS: list[dict[str, Statement]] = [
     {"type": Statement(ABSENT), "detail.kind": Statement(ABSENT), "fit": Statement(PRESENT, ("loose",))},
     {"type": Statement(UNKNOWN)},
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(hidden: int = 0, dropout: float = 0.0) -> AttributeHeads:

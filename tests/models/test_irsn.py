@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,15 +14,6 @@ from fashionkit.models.irsn import ENCODERS, GATES, Irsn, IrsnConfig, IrsnOutput
 
 B, C, D, K, E, N = 3, 6, 5, 4, 8, 7
 TINY = IrsnConfig(classes=N, channels=C, general=D, items=K, width=E, heads=2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def inputs(batch: int = B, side: int = 5) -> tuple[Tensor, Tensor, Tensor]:

@@ -84,14 +84,6 @@ KINDS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module", autouse=True)
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Small models of each kind of open_clip's towers, known to it by name."""
     folder = tmp_path_factory.mktemp("configs")

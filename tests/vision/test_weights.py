@@ -7,7 +7,6 @@ import logging
 import os
 import pickle
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -25,14 +24,6 @@ from fashionkit.vision.weights import Source, parse_source, read_weights
 
 NAME = "timm/resnet10t"
 HALF = Preprocess(96, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear", 1.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fashionkit.datagen.audit.blind_exam import Exam, distinct, key_of
-from fashionkit.datagen.audit.blind_threads import one_thread
 from fashionkit.datagen.store import VQAStore
+from fashionkit.engine.threads import one_thread
 
 Array = npt.NDArray[Any]
 Features = Callable[[Array], tuple[Array, Array]]  # (u,) rows of the exam → (u, f) hashes, (f,) values

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fashionkit.datagen.audit.blind_exam import Exam, distinct, key_of
-from fashionkit.datagen.audit.blind_threads import one_thread
 from fashionkit.datagen.counter import stream
+from fashionkit.engine.threads import one_thread
 
 # Legend: B questions of a batch, T tokens, D width, H heads, A answers, U distinct questions
 Array = npt.NDArray[Any]

@@ -10,8 +10,8 @@ import torch
 from fashionkit.datagen.audit import blind_linear
 from fashionkit.datagen.audit.blind_exam import Exam, exam_of, key_of
 from fashionkit.datagen.audit.blind_linear import Bags, guess_by_slots, guess_by_words, word_features
-from fashionkit.datagen.audit.blind_threads import one_thread
 from fashionkit.datagen.store import VQAStore
+from fashionkit.engine.threads import one_thread
 from tests.datagen.audit.asking import ask, changed, judging, pool, slot, tilt
 from tests.datagen.conftest import Made
 
