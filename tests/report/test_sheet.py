@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,19 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
+def until_kept(b: Browser, wanted: list[str], folder: Path, when: str) -> None:
+    """The sheet shows these verdicts, at the latest after some seconds and looks.
+
+    On a busy machine a page that was opened again was once seen without what the one before it had stored.
+    """
+    for _ in range(10):
+        if verdicts(b) == wanted:
+            return
+        time.sleep(0.5)
+        b.open(f"file://{folder}/sheet.html")
+    assert verdicts(b) == wanted, when
+
+
 @needs_browser
 def test_ticks_and_comments_are_counted_kept_and_exported(shown: Browser, tmp_path: Path) -> None:
     shown.click(".check[data-id='10'] .v-right")
@@ -86,7 +100,7 @@ def test_ticks_and_comments_are_counted_kept_and_exported(shown: Browser, tmp_pa
     shown.call("Input.insertText", text="  only said  ")
     assert said(shown) == "3 of 6 judged: 1 right, 1 wrong, 1 cannot tell"
     for again in range(2):
-        assert verdicts(shown) == ["right", "wrong", "cannot_tell", "", "", ""], f"after {again} reloads"
+        until_kept(shown, ["right", "wrong", "cannot_tell", "", "", ""], tmp_path, f"after {again} reloads")
         table = shown.download("#sheet-csv", tmp_path)
         assert table.name == "checked-0123.csv" and table.read_bytes().startswith(b"set,qid,verdict,comment\r\n")
         assert [tuple(row.values()) for row in rows(table)] == [
