@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from fashionkit import recipes
 from fashionkit.datagen.audit.options import LIMITS, AuditOptions
@@ -15,6 +15,7 @@ from fashionkit.datagen.negatives import NegativeOptions
 from fashionkit.datagen.packs import FAMILIES
 from fashionkit.engine import ENGINES
 from fashionkit.tables import InputError
+from fashionkit.tables.typed import build
 from fashionkit.tables.yamls import Lines, load_yaml
 
 UNDECISIVE = ("catalog", "out", "packs", "workers", "engine", "ray_address", "audit")  # keys that change no sample
@@ -79,44 +80,11 @@ def load_spec(name: str, **overrides: Any) -> RunSpec:
     if not isinstance(data, dict):
         raise InputError("a spec is a mapping", file=path, found=data)
     data = {**data, **{k: v for k, v in overrides.items() if v is not None}}
-    spec: RunSpec = _build(RunSpec, data, path, lines, ())
+    spec: RunSpec = build(RunSpec, data, path, lines)
     _check(spec, path, lines)
     packs = [str(recipes.find("datagen/packs", name, relative_to=path.parent)) for name in spec.packs]
     feedback = str(Feedback(Path(path.parent, spec.feedback)).path.resolve()) if spec.feedback else ""
     return replace(spec, packs=packs, feedback=feedback)
-
-
-def _build(cls: Any, data: Any, path: Path, lines: Lines, at: tuple[str, ...]) -> Any:
-    if not isinstance(data, dict):
-        raise InputError("a mapping is needed here", file=path, row=lines.of(*at), column=".".join(at), found=data)
-    types = get_type_hints(cls)
-    names = [f.name for f in fields(cls)]
-    values = {}
-    for key, value in data.items():
-        if key not in names:
-            raise InputError(
-                "unknown key", file=path, row=lines.of(*at, key), column=".".join((*at, key)), found=key, allowed=names
-            )
-        values[key] = _typed(types[key], value, path, lines, (*at, key))
-    return cls(**values)
-
-
-def _typed(kind: Any, value: Any, path: Path, lines: Lines, at: tuple[str, ...]) -> Any:
-    if is_dataclass(kind):
-        return _build(kind, value, path, lines, at)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    right = {
-        "str": isinstance(value, str),
-        "int": number and isinstance(value, int),
-        "int | None": value is None or (number and isinstance(value, int)),
-        "float": number,
-        "list[str]": isinstance(value, list) and all(isinstance(v, str) for v in value),
-        "dict[str, float]": isinstance(value, dict) and all(isinstance(v, (int, float)) for v in value.values()),
-    }
-    name = kind.__name__ if isinstance(kind, type) and "[" not in str(kind) else str(kind)
-    if not right[name]:
-        raise InputError(f"{name} is needed here", file=path, row=lines.of(*at), column=".".join(at), found=value)
-    return float(value) if name == "float" else value
 
 
 def _check(spec: RunSpec, path: Path, lines: Lines) -> None:

@@ -5,6 +5,7 @@ Weights are loaded at the size they were made for and resampled afterwards, as t
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from typing import Any
@@ -23,15 +24,17 @@ from fashionkit.vision.tensors import fill, fits, tidied
 from fashionkit.vision.weights import Source, Weights, fetch, hub_error, read_offline, read_weights
 
 SENTINEL = "\0"
+STRIDES = ("8", "16", "32")
 # Tables that older files carry and models now work out for themselves.
 DERIVED = ("attn_mask", "relative_position_index", "relative_coords_table")
 
 
 class TimmBackbone(Backbone):
-    """One model of timm without its classifier."""
+    """One model of timm without its classifier; `output_stride` says that its last stages were dilated."""
 
-    def __init__(self, name: str, network: nn.Module, preprocess: Preprocess):
+    def __init__(self, name: str, network: nn.Module, preprocess: Preprocess, output_stride: int | None = None):
         super().__init__(name, network, preprocess)
+        self.output_stride = output_stride
         self.stride = stride_of(network)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,6 +46,13 @@ class TimmBackbone(Backbone):
         """(B, C, h, w), without the head."""
         return map_of(self.network, self.network.forward_features(x), x.shape[2:])
 
+    def fingerprint(self) -> str:
+        """Of the tensors and of the stride, which is nothing that they tell."""
+        of_tensors = super().fingerprint()
+        if self.output_stride is None:
+            return of_tensors
+        return hashlib.sha256(f"{of_tensors} @{self.output_stride}".encode()).hexdigest()
+
     def _stages(self) -> list[list[str]]:
         return stages_of(self.network)
 
@@ -53,6 +63,7 @@ def build_timm(arch: str, source: Source, size: int | None) -> TimmBackbone:
     Raises:
         InputError: See `build_backbone`.
     """
+    arch, output_stride = _with_stride(arch)
     base, _, tag = arch.partition(".")
     if not base or not timm.is_model(base):
         allowed = [f"timm/{name}" for name in timm.list_models()]
@@ -66,10 +77,17 @@ def build_timm(arch: str, source: Source, size: int | None) -> TimmBackbone:
         raise InputError(f"timm/{base} has no weights of this tag", found=tag, allowed=tags)
     # The name's tag says how pictures are prepared even where a file beside no config gives the weights.
     name, arch = f"timm/{arch}", f"{base}.{tag}" if tag else base
-    if published:
-        network = _published(arch, tags[tag or next(iter(tags))])
-    else:
-        network = _drawn(arch, int(source.value) if source.kind == "random" else 0)
+    name, more = (name, {}) if output_stride is None else (f"{name}@{output_stride}", {"output_stride": output_stride})
+    try:
+        if published:
+            network = _published(arch, tags[tag or next(iter(tags))], **more)
+        else:
+            network = _drawn(arch, int(source.value) if source.kind == "random" else 0, **more)
+    except (TypeError, NotImplementedError, AssertionError) as error:
+        if output_stride is None:
+            raise
+        hint = "networks of tokens and some others cannot; a larger `size` gives finer maps, too"
+        raise InputError(f"timm/{arch} cannot be dilated to a stride of {output_stride}", hint=hint) from error
     preprocess = from_timm(resolve_model_data_config(network))
     if source.kind != "random" and not published:
         weights = _weights(base, source, network)
@@ -78,7 +96,7 @@ def build_timm(arch: str, source: Source, size: int | None) -> TimmBackbone:
     size = size or preprocess.size
     if size != _size_of(network):
         network = resized(network, size) if _can_resize(network) else _redrawn(arch, source, network, size)
-    return TimmBackbone(name, network, sized(preprocess, size))
+    return TimmBackbone(name, network, sized(preprocess, size), output_stride)
 
 
 def stages_of(network: Any) -> list[list[str]]:
@@ -144,7 +162,33 @@ def _size_of(network: Any) -> int:
 def _drawn(arch: str, seed: int, **more: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm.create_model(arch, num_classes=0, **more)
+        return _created(arch, num_classes=0, **more)
+
+
+def _created(arch: str, output_stride: int | None = None, **more: Any) -> Any:
+    """timm's model; MobileNetV3 is dilated here, since timm dilates its relatives but not it."""
+    if output_stride is None:
+        return timm.create_model(arch, **more)
+    if not arch.startswith("mobilenetv3"):
+        return timm.create_model(arch, output_stride=output_stride, **more)
+    network = timm.create_model(arch, **more)
+    _dilate(network, output_stride)
+    return network
+
+
+def _dilate(network: Any, output_stride: int) -> None:
+    """Lets a chain of convolutions go on at a stride; kernels behind the place stretch instead."""
+    at, dilation = 1, 1
+    for part in (network.conv_stem, network.blocks):
+        for layer in part.modules():
+            if not isinstance(layer, nn.Conv2d) or layer.kernel_size[0] == 1:
+                continue
+            layer.dilation = (dilation, dilation)
+            layer.padding = tuple((k - 1) // 2 * dilation for k in layer.kernel_size)
+            if layer.stride[0] == 2 and at < output_stride:
+                at *= 2
+            elif layer.stride[0] == 2:
+                layer.stride, dilation = (1, 1), dilation * 2
 
 
 def _redrawn(arch: str, source: Source, network: Any, size: int) -> Any:
@@ -157,11 +201,23 @@ def _redrawn(arch: str, source: Source, network: Any, size: int) -> Any:
         return network
 
 
-def _published(arch: str, config: Any) -> Any:
+def _with_stride(arch: str) -> tuple[str, int | None]:
+    """The architecture's name and the stride behind its @, if there is one."""
+    name, at, stride = arch.partition("@")
+    if not at:
+        return name, None
+    if stride not in STRIDES:
+        raise InputError("no such stride", found=f"timm/{arch}", allowed=STRIDES, hint=f"e.g. timm/{name}@16")
+    return name, int(stride)
+
+
+def _published(arch: str, config: Any, **more: Any) -> Any:
     """Weights that timm publishes, through its own loader."""
     try:
         with torch.random.fork_rng(devices=[]):
-            return timm.create_model(arch, pretrained=True, num_classes=0)
+            return _created(arch, pretrained=True, num_classes=0, **more)
+    except (TypeError, NotImplementedError, AssertionError):
+        raise
     except Exception as error:  # the hub's client, its transport and the file system each have errors of their own
         file = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
         raise hub_error(f"timm/{arch}", file if config.hf_hub_id else str(config.url), error) from error

@@ -1,0 +1,1 @@
+"""Comparisons: what is run, on which split, against what, into which table."""

@@ -1,0 +1,206 @@
+"""Does looking at item regions tell style better? IRSN against its own backbone, with controls, on drawn outfits.
+
+    draw ─► pretrain each backbone on other outfits' attributes (or take published weights)
+         ─► for each backbone, size and seed: fine-tune on style ─► maps of all pictures
+                 ─► each arm: a head on these maps, the same steps for all ─► predictions of the test split
+         ─► table: accuracy, macro-F1, their intervals, paired differences to the backbone
+
+A series takes hours, so every fine-tuned backbone and every arm is kept when it is done, and a series that was stopped
+goes on. Which arms there are, and the settings they share, is the recipe `eval/irsn.yaml`; no number here is tuned on
+the test split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fashionkit import recipes
+from fashionkit.engine import run_shards
+from fashionkit.eval.runs import RunFolder
+from fashionkit.tables import InputError
+from fashionkit.tables.typed import build
+from fashionkit.tables.yamls import load_yaml
+
+Grid = Literal["full", "core"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Outfits to draw: how many, from which seed, in which shares of train, val and test; side in pixels."""
+
+    images: int
+    seed: int
+    size: int
+    shares: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
+
+
+@dataclass(frozen=True)
+class Training:
+    """Passes over the training pictures, learning rate and rows of a batch."""
+
+    epochs: int
+    lr: float
+    batch: int
+    weight_decay: float = 0.05
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone of the grid.
+
+    Attributes:
+        name: See `build_backbone`. weights: Its source, or `pretrained`: from other drawn outfits' attributes.
+        sizes: Training pictures. grid: Which arms. freeze: What does not train in fine-tuning.
+    """
+
+    name: str
+    weights: str
+    sizes: list[int]
+    grid: Grid = "core"
+    freeze: str | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing to compare.
+
+    Attributes:
+        name: In the table. kind: `tuned` is the fine-tuned backbone itself; `head` a head on its maps; `masks_in` the
+            backbone fine-tuned with masks as further channels; `end_to_end` backbone and head trained together.
+        masks: `catalog` (the drawn ones), `bands` (found in the picture), either with `random` or `shuffled` before.
+        network: Switches of `IrsnConfig`. grid: In which grids it is. largest: Only at the largest size.
+    """
+
+    name: str
+    kind: Literal["tuned", "head", "masks_in", "end_to_end"] = "head"
+    masks: list[str] = field(default_factory=lambda: ["none"])
+    network: dict[str, Any] = field(default_factory=dict)
+    grid: Grid = "full"
+    largest: bool = False
+
+
+@dataclass(frozen=True)
+class IrsnSpec:
+    """The whole comparison; see the classes of its parts. `general`: the frozen backbone of the general vector."""
+
+    outfits: Drawing
+    others: Drawing
+    pretraining: Training
+    finetuning: Training
+    heads: Training
+    general: BackboneSpec
+    backbones: list[BackboneSpec]
+    arms: list[Arm]
+    seeds: list[int]
+    width: int = 128
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one process does at a time: one fine-tuned backbone and all arms on its maps."""
+
+    backbone: BackboneSpec
+    size: int
+    seed: int
+
+    def key(self, arm: str, masks: str) -> str:
+        """Name of a run."""
+        short = self.backbone.name.split("/")[1]
+        return f"{short}-n{self.size}-s{self.seed}-{arm}-{masks}"
+
+
+def load_irsn(name: str) -> IrsnSpec:
+    """The spec of a recipe by name or path.
+
+    Raises:
+        InputError: An unknown key, another type, or a grid that cannot be.
+    """
+    path = recipes.find("eval", name)
+    data, lines = load_yaml(path)
+    spec: IrsnSpec = build(IrsnSpec, {k: v for k, v in data.items() if k != "protocol"}, path, lines)
+    names = [arm.name for arm in spec.arms]
+    if len(set(names)) < len(names):
+        raise InputError("two arms have one name", file=path, row=lines.of("arms"), found=", ".join(names))
+    if not any(arm.kind == "tuned" for arm in spec.arms):
+        raise InputError("an arm of kind `tuned` is needed: what the others are compared with", file=path)
+    most = int(spec.outfits.images * spec.outfits.shares[0] * 0.95)
+    for backbone in spec.backbones:
+        if max(backbone.sizes) > most:
+            problem = f"there are about {most} training pictures"
+            raise InputError(problem, file=path, row=lines.of("backbones"), column="sizes", found=max(backbone.sizes))
+    return spec
+
+
+def groups(spec: IrsnSpec) -> Iterator[Group]:
+    """All groups, the largest of the first backbone first: it answers the question."""
+    for backbone in spec.backbones:
+        for size in sorted(backbone.sizes, reverse=True):
+            for seed in spec.seeds:
+                yield Group(backbone, size, seed)
+
+
+def arms_of(spec: IrsnSpec, group: Group) -> Iterator[tuple[Arm, str]]:
+    """The arms of a group, each with its masks."""
+    for arm in spec.arms:
+        wanted = group.backbone.grid == "full" or arm.grid == "core"
+        if wanted and (not arm.largest or group.size == max(group.backbone.sizes)):
+            for masks in arm.masks:
+                yield arm, masks
+
+
+def run_irsn(spec: IrsnSpec, out: str | Path, workers: int = 1, say: Callable[[str], None] = lambda line: None) -> int:
+    """Makes all runs that are missing; returns how many there are.
+
+    Args:
+        spec: What to run. out: Folder of the runs, and of what they share. workers: Processes, one thread each.
+        say: Told what is being done.
+
+    Raises:
+        InputError: The folder holds runs of another spec.
+    """
+    folder = Path(out)
+    runs = RunFolder(folder, asdict(spec))
+    missing = [g for g in groups(spec) if any(not runs.has(g.key(a.name, m)) for a, m in arms_of(spec, g))]
+    total = sum(1 for g in groups(spec) for _ in arms_of(spec, g))
+    say(f"{total} runs, {len(missing)} of {sum(1 for _ in groups(spec))} groups to do")
+    if missing:
+        _prepare(spec, folder, workers, say)
+        jobs = [(spec, folder, group) for group in missing]
+        for group, done in run_shards(_group, jobs, workers):
+            say(f"{group.backbone.name}, {group.size} pictures, seed {group.seed}: {done} runs")
+    return total
+
+
+def _prepare(spec: IrsnSpec, folder: Path, workers: int, say: Callable[[str], None]) -> None:
+    """What all groups share: the outfits, the pictures of both, pretrained weights, general vectors."""
+    from fashionkit.catalog.drawn import DrawOptions, draw_catalog
+    from fashionkit.catalog.splits import SplitOptions
+
+    for name, drawing in (("outfits", spec.outfits), ("others", spec.others)):
+        shares = tuple(zip(("train", "val", "test"), drawing.shares, strict=True))
+        options = DrawOptions(drawing.images, drawing.seed, drawing.size, splits=SplitOptions(shares), workers=workers)
+        say(f"drawing {drawing.images} outfits of seed {drawing.seed}")
+        draw_catalog(folder / name, options)
+    shared = [("outfits", None), ("general", None)]
+    shared += [("pretrained", b) for b in _once(spec.backbones) if b.weights == "pretrained"]
+    for what in run_shards(_shared, [(spec, folder, *one) for one in shared], workers):
+        say(f"made {what}")
+
+
+def _once(backbones: list[BackboneSpec]) -> list[BackboneSpec]:
+    return list({b.name: replace(b, sizes=[]) for b in backbones}.values())
+
+
+def _shared(job: tuple[IrsnSpec, Path, str, BackboneSpec | None]) -> str:
+    from fashionkit.eval import irsn_training  # torch is loaded in worker processes only, after they were forked
+
+    return irsn_training.make_shared(*job)
+
+
+def _group(job: tuple[IrsnSpec, Path, Group]) -> tuple[Group, int]:
+    from fashionkit.eval import irsn_training
+
+    return job[2], irsn_training.run_group(*job)

@@ -1,0 +1,359 @@
+"""The work of the IRSN comparison in one process: pictures in memory, fine-tuning, maps, one head after another.
+
+    <folder>/pictures.safetensors      image (n, S, S, 3) uint8; masks (n, K, 32, 32) uint8 shares of each provider
+    <folder>/general.safetensors       vector (n, G) float16 of the frozen general backbone
+    <folder>/pretrained/<name>.safetensors, tuned/<backbone, size, seed>.safetensors
+    <folder>/runs/…                    see `RunFolder`
+
+All arms of a group train through `fashionkit.train.style.StyleTask`, for as many steps, on the same batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file as save_tensors
+from torch.utils.data import Dataset
+
+from fashionkit.catalog.catalog import Catalog
+from fashionkit.engine.threads import one_thread
+from fashionkit.eval.irsn import Arm, BackboneSpec, Group, IrsnSpec, Training, arms_of
+from fashionkit.eval.runs import RunFolder
+from fashionkit.metrics.classification import accuracy, macro_f1
+from fashionkit.models.targets import Targets
+from fashionkit.tables import write_atomic
+from fashionkit.train.attributes import AttributeTask
+from fashionkit.train.labels import Labels, read_labels, read_statements
+from fashionkit.train.loader import Batches, Key, ResumableLoader
+from fashionkit.train.pictures import CatalogPictures, collated
+from fashionkit.train.style import StyleTask
+from fashionkit.vision.backbones import build_backbone
+from fashionkit.vision.memory import keep_memory
+from fashionkit.vision.pictures import as_tensor
+from fashionkit.vision.pooling import shrink_masks
+from fashionkit.vision.regions import ITEMS, CatalogRegions, ForegroundBands, RegionProvider
+
+Array = npt.NDArray[Any]
+CELLS = 32  # side of the kept masks; every map's side divides it, so shares of cells stay exact
+BATCH = 64
+
+
+class Arrays(Dataset[dict[str, Any]]):
+    """Examples in memory, by (epoch, row).
+
+    Args:
+        parts: Name → (n, …) arrays; float16 becomes float32. flip: Half of the rows are mirrored, by (seed, epoch, row).
+        targets: Name → tensors, or mappings of those.
+    """
+
+    def __init__(self, parts: Mapping[str, Array], targets: Mapping[str, Any], flip: bool = False, seed: int = 0):
+        self.parts, self.targets, self.flip, self.seed = parts, targets, flip, seed
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def __getitems__(self, keys: Sequence[Key]) -> dict[str, Any]:
+        rows = np.array([row for _, row in keys])
+        batch: dict[str, Any] = {"row": torch.from_numpy(rows)}
+        batch |= {name: _taken(values, batch["row"]) for name, values in self.targets.items()}
+        mirrored = np.zeros(len(rows), bool)
+        if self.flip:
+            mirrored = np.random.default_rng([self.seed, keys[0][0]]).random(len(self))[rows] < 0.5
+        for name, values in self.parts.items():
+            found = values[rows]
+            if name in ("image", "masks"):
+                axis = 2 if name == "image" else 3
+                found[mirrored] = np.flip(found[mirrored], axis)
+            if name == "masks":
+                found = found.astype(np.float32) / 255
+            batch[name] = torch.from_numpy(found.astype(np.float32) if found.dtype == np.float16 else found)
+        return batch
+
+
+def make_shared(spec: IrsnSpec, folder: Path, what: str, backbone: BackboneSpec | None) -> str:
+    """Makes one of the things that all groups share, unless it is there; returns its name."""
+    with one_thread():
+        _settled()
+        if what == "outfits":
+            _once(folder / "pictures.safetensors", lambda path: save_file(_pictures(folder / "outfits"), path))
+        elif what == "general":
+            _once(folder / "general.safetensors", lambda path: save_file({"vector": _general(spec, folder)}, path))
+        else:
+            assert backbone is not None
+            file = _pretrained(folder, backbone)
+            _once(file, lambda path: save_tensors(_pretrain(spec, folder, backbone), path))
+            return f"pretrained {backbone.name}"
+    return what
+
+
+def run_group(spec: IrsnSpec, folder: Path, group: Group) -> int:
+    """Makes the missing arms of a group; returns how many."""
+    with one_thread():
+        _settled()
+        runs, work = RunFolder(folder, asdict(spec)), _Work(spec, folder, group)
+        missing = [(arm, masks) for arm, masks in arms_of(spec, group) if not runs.has(group.key(arm.name, masks))]
+        for arm, masks in missing:
+            probability = work.run(arm, masks)
+            truth, found = work.truth, probability.argmax(1)
+            figures = {"accuracy": accuracy(truth, found), "macro_f1": macro_f1(truth, found), "n": len(truth)}
+            settings = {"backbone": group.backbone.name, "weights": group.backbone.weights, "size": group.size}
+            settings |= {"seed": group.seed, "arm": arm.name, "masks": masks}
+            table = pa.table(
+                {
+                    "id": work.ids,
+                    "group": work.ids,
+                    "truth": truth,
+                    "predicted": found,
+                    "confidence": probability.max(1).astype(np.float32),
+                }
+            )
+            runs.add(group.key(arm.name, masks), settings, figures, table)
+    return len(missing)
+
+
+class _Work:
+    """Pictures, maps and fine-tuned weights of one group."""
+
+    def __init__(self, spec: IrsnSpec, folder: Path, group: Group):
+        self.spec, self.folder, self.group = spec, folder, group
+        labels = read_labels(Catalog(folder / "outfits"), "style")
+        train, test = (np.array([i for i, s in enumerate(labels.splits) if s == name]) for name in ("train", "test"))
+        # All seeds learn from the same pictures, and a larger set holds the smaller ones.
+        order = np.random.default_rng([spec.outfits.seed, 1]).permutation(len(train))
+        self.rows = {"train": np.sort(train[order[: group.size]]), "test": test}
+        self.classes, self._labels = labels.classes, labels
+        self.truth, self.ids = labels.classes_of[test], [labels.ids[row] for row in test]
+        self.pictures = load_file(folder / "pictures.safetensors")
+        self.general = load_file(folder / "general.safetensors")["vector"]
+        self._maps: dict[str, Array] = {}
+        self.start = str(_pretrained(folder, group.backbone)) if _is_pretrained(group.backbone) else group.backbone.weights
+
+    def run(self, arm: Arm, masks: str) -> Array:
+        """(n, N) probabilities of the test pictures, after training what the arm asks for."""
+        if arm.kind == "tuned":
+            return self._predicted(self._tuned(), self._images("test"))
+        if arm.kind == "head":
+            return self._head(arm, masks)
+        if arm.kind == "masks_in":
+            network = {**self._plain(), **arm.network}
+            task = self._task(network, mask_channels=True, weights=self.start, freeze=self._freeze())
+        else:
+            task = self._task(arm.network, weights=self.start, backbone_lr=0.1)
+            assert task.backbone is not None
+            task.backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in self._weights().items()})
+        self._fit(task, self._images("train", masks, flip=True), self.spec.finetuning)
+        return self._predicted(task, self._images("test", masks))
+
+    def _head(self, arm: Arm, masks: str) -> Array:
+        if not self._maps:
+            self._maps = {split: self._mapped(split) for split in ("train", "test")}
+        task = self._task(arm.network, cached=True, weights=self.start)
+        self._fit(task, self._examples("train", masks, map=self._maps["train"]), self.spec.heads)
+        return self._predicted(task, self._examples("test", masks, map=self._maps["test"]))
+
+    def _plain(self) -> dict[str, Any]:
+        """Switches of the backbone alone."""
+        return {"use_regions": False, "use_general": False, "encoder": "none", "gate": "mean", "auxiliary": False}
+
+    def _freeze(self) -> str | int:
+        level = self.group.backbone.freeze or "none"
+        return int(level) if level.isdigit() else level
+
+    def _task(self, network: Mapping[str, Any], **options: Any) -> StyleTask:
+        uses_general = network.get("use_general", True)
+        facts = {"classes": self.classes, "general": self.general.shape[1] if uses_general else 0}
+        training = self.spec.heads if options.get("cached") else self.spec.finetuning
+        return StyleTask(
+            self.group.backbone.name,
+            facts,
+            size=self.spec.outfits.size,
+            network={"width": self.spec.width, **network},
+            lr=training.lr,
+            weight_decay=training.weight_decay,
+            seed=self.group.seed,
+            **{"backbone_lr": 1.0, **options},
+        )
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Tensors of the fine-tuned backbone with its head; trained once."""
+        group = self.group
+        file = self.folder / "tuned" / f"{group.key('tuned', 'none')}.safetensors"
+
+        def train(path: Path) -> None:
+            task = self._task(self._plain(), weights=self.start, freeze=self._freeze())
+            self._fit(task, self._images("train", flip=True), self.spec.finetuning)
+            save_tensors({name: value.contiguous() for name, value in task.state_dict().items()}, path)
+
+        _once(file, train)
+        return load_tensors(file)
+
+    def _tuned(self) -> StyleTask:
+        task = self._task(self._plain(), weights=self.start)
+        task.load_state_dict(self._weights())
+        return task
+
+    @torch.inference_mode()
+    def _mapped(self, split: str) -> Array:
+        task, found = self._tuned().eval(), []
+        for batch in self._loader(self._images(split)):
+            found.append(task._cells(batch, None).half().numpy())
+        return np.concatenate(found)
+
+    def _examples(self, split: str, masks: str = "none", flip: bool = False, **parts: Array) -> Arrays:
+        rows = self.rows[split]
+        if masks != "none":
+            parts["masks"] = self._masks(masks)[rows]
+        parts["general"] = self.general[rows]
+        style = torch.from_numpy(self._labels.classes_of[rows])
+        return Arrays(parts, {"style": style}, flip, self.group.seed)
+
+    def _images(self, split: str, masks: str = "none", flip: bool = False) -> Arrays:
+        return self._examples(split, masks, flip, image=self.pictures["image"][self.rows[split]])
+
+    def _masks(self, name: str) -> Array:
+        """(n, K, 32, 32) uint8 shares; `random-` moves each item's mask, `shuffled-` takes another picture's."""
+        control, dash, provider = name.rpartition("-")
+        masks = self.pictures[provider]
+        if not dash:
+            return masks
+        rng = np.random.default_rng([self.group.seed, 2])
+        if control == "shuffled":
+            circle = rng.permutation(len(masks))
+            found = np.empty_like(masks)
+            found[circle] = masks[np.roll(circle, 1)]
+            return found
+        assert control == "random", f"no such control: {control}"
+        found = np.empty_like(masks)
+        for at in np.ndindex(masks.shape[:2]):
+            found[at] = np.roll(masks[at], rng.integers(CELLS, size=2), axis=(0, 1))
+        return found
+
+    def _loader(self, examples: Arrays, training: Training | None = None) -> ResumableLoader:
+        batch = BATCH if training is None else training.batch
+        batches = Batches(len(examples), batch, self.group.seed, shuffle=training is not None)
+        return ResumableLoader(examples, batches, collate_fn=collated)
+
+    def _fit(self, task: L.LightningModule, examples: Arrays, training: Training) -> None:
+        fit(task, self._loader(examples, training), training.epochs)
+
+    @torch.inference_mode()
+    def _predicted(self, task: StyleTask, examples: Arrays) -> Array:
+        task.eval()
+        return np.concatenate([task(batch).logits.softmax(1).numpy() for batch in self._loader(examples)])
+
+
+def fit(task: L.LightningModule, loader: ResumableLoader, epochs: int) -> None:
+    """Trains without logs, checkpoints or validation."""
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+    )
+    task.train()
+    trainer.fit(task, loader)
+
+
+def _settled() -> None:
+    keep_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+def _once(file: Path, write: Any) -> None:
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, write)
+
+
+def _is_pretrained(backbone: BackboneSpec) -> bool:
+    return backbone.weights == "pretrained"
+
+
+def _pretrained(folder: Path, backbone: BackboneSpec) -> Path:
+    return folder / "pretrained" / f"{backbone.name.split('/')[1]}.safetensors"
+
+
+def _pictures(folder: Path) -> dict[str, Array]:
+    """Images, and masks of each provider as shares of 32 x 32 cells."""
+    catalog = Catalog(folder)
+    labels: Labels = read_labels(catalog, "style")
+    pictures = CatalogPictures(catalog, labels.ids)
+    providers: dict[str, RegionProvider] = {"catalog": CatalogRegions(catalog), "bands": ForegroundBands()}
+    images, masks = [], {name: [] for name in providers}
+    for row, name in enumerate(labels.ids):
+        pixels = pictures.pixels(row)
+        images.append(pixels)
+        for provider, found in masks.items():
+            whole = torch.from_numpy(providers[provider].regions(pixels, name))[None]
+            share = shrink_masks(whole, (CELLS, CELLS), None)[0]
+            found.append((share * 255).round().to(torch.uint8).numpy())
+    assert all(m.shape == (len(ITEMS), CELLS, CELLS) for m in masks["catalog"])
+    return {"image": np.stack(images), **{name: np.stack(found) for name, found in masks.items()}}
+
+
+@torch.inference_mode()
+def _general(spec: IrsnSpec, folder: Path) -> Array:
+    """(n, G) float16 vectors of all outfits, not normed."""
+    images = _pictures_of(folder)
+    backbone = build_backbone(spec.general.name, spec.general.weights, spec.outfits.size)
+    backbone.to(memory_format=torch.channels_last)
+    found = []
+    for lo in range(0, len(images), BATCH):
+        x = as_tensor(images[lo : lo + BATCH], backbone.preprocess).to(memory_format=torch.channels_last)
+        found.append(backbone.pooled(x).half().numpy())
+    return np.concatenate(found)
+
+
+def _pictures_of(folder: Path) -> Array:
+    """(n, S, S, 3) uint8 of the outfits, straight from the catalogue."""
+    catalog = Catalog(folder / "outfits")
+    pictures = CatalogPictures(catalog, read_labels(catalog, "style").ids)
+    return np.stack([pictures.pixels(row) for row in range(len(pictures))])
+
+
+def _pretrain(spec: IrsnSpec, folder: Path, backbone: BackboneSpec) -> dict[str, torch.Tensor]:
+    """Weights of a backbone that has learnt the attributes of other outfits: what ImageNet is to photos."""
+    catalog = Catalog(folder / "others")
+    statements = read_statements(catalog, least=20)
+    train = [row for row, split in enumerate(statements.splits) if split == "train"]
+    pictures = CatalogPictures(catalog, [statements.ids[row] for row in train])
+    targets = Targets.encode(statements.specs, [statements.rows[row] for row in train])
+    images = np.stack([pictures.pixels(row) for row in range(len(pictures))])
+    specs = [{"name": s.name, "values": list(s.values), "exclusive": s.exclusive} for s in statements.specs]
+    task = AttributeTask(
+        backbone.name,
+        {"specs": specs, "features": None},
+        size=spec.outfits.size,
+        freeze="none",
+        colour=False,
+        lr=spec.pretraining.lr,
+        backbone_lr=1.0,
+        weight_decay=spec.pretraining.weight_decay,
+        seed=spec.others.seed,
+    )
+    examples = Arrays({"image": images}, {"values": targets.values, "state": targets.state}, True, spec.others.seed)
+    batches = Batches(len(examples), spec.pretraining.batch, spec.others.seed)
+    fit(task, ResumableLoader(examples, batches, collate_fn=collated), spec.pretraining.epochs)
+    assert task.backbone is not None
+    return {name: value.contiguous() for name, value in task.backbone.network.state_dict().items()}
+
+
+def _taken(values: Any, rows: torch.Tensor) -> Any:
+    return {k: _taken(v, rows) for k, v in values.items()} if isinstance(values, Mapping) else values[rows]

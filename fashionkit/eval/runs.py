@@ -1,0 +1,100 @@
+"""A folder of finished runs, to which a long series adds one at a time, over as many days as it takes.
+
+    <folder>/spec.json                 the settings that all runs share; another spec is refused
+    <folder>/runs/<key>.parquet        what a run said of each test example
+    <folder>/runs/<key>.json           its figures; written last, so a run is there as a whole or not at all
+
+A run goes by a key made of its settings. Whoever starts the series again makes the runs that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fashionkit.tables import InputError, sweep_temporary, write_table, write_text
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),  # what is drawn again together in a bootstrap
+        pa.field("truth", pa.int64(), nullable=False),
+        pa.field("predicted", pa.int64(), nullable=False),
+        pa.field("confidence", pa.float32(), nullable=False),  # probability of what was predicted
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its settings, its figures, and its predictions (id, group, truth, predicted, confidence)."""
+
+    settings: dict[str, Any]
+    figures: dict[str, Any]
+    predictions: pa.Table
+
+
+class RunFolder:
+    """Runs on disk.
+
+    Args:
+        folder: New, or one of the same `spec`. spec: Settings that all runs share, in plain types.
+
+    Raises:
+        InputError: The folder holds runs of another spec, or something else.
+    """
+
+    def __init__(self, folder: str | Path, spec: Mapping[str, Any]):
+        self.folder = Path(folder)
+        text = json.dumps(spec, indent=1, sort_keys=True) + "\n"
+        path = self.folder / "spec.json"
+        if path.exists():
+            if path.read_text(encoding="utf-8") != text:
+                changed = _changed(json.loads(path.read_text(encoding="utf-8")), dict(spec))
+                hint = "name a new folder; what is there was made with other settings"
+                raise InputError("the folder holds runs of another spec", file=path, found=changed, hint=hint)
+            sweep_temporary(self.folder)
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError("the folder holds something else", file=self.folder, hint="name a new one")
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+
+    def has(self, key: str) -> bool:
+        """Whether a run is finished."""
+        return self._path(key, ".json").exists()
+
+    def add(self, key: str, settings: Mapping[str, Any], figures: Mapping[str, Any], predictions: pa.Table) -> None:
+        """Keeps a finished run."""
+        write_table(self._path(key, ".parquet"), predictions.cast(PREDICTIONS))
+        body = {"settings": dict(settings), "figures": dict(figures)}
+        write_text(self._path(key, ".json"), json.dumps(body, indent=1, sort_keys=True) + "\n")
+
+    def runs(self) -> list[Run]:
+        """All finished runs, sorted by key."""
+        found = []
+        for path in sorted((self.folder / "runs").glob("*.json")):
+            body = json.loads(path.read_text(encoding="utf-8"))
+            found.append(Run(body["settings"], body["figures"], pq.read_table(path.with_suffix(".parquet"))))
+        return found
+
+    def _path(self, key: str, suffix: str) -> Path:
+        return self.folder / "runs" / f"{_file_name(key)}{suffix}"
+
+
+def _file_name(key: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.@=,-]+", "-", key)
+    assert 0 < len(name) <= 180 and not name.startswith("."), f"no key of a run: {key!r}"
+    return name
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} here" for key in keys)
