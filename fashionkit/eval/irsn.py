@@ -112,6 +112,9 @@ class Group:
         return f"{short}-n{self.size}-s{self.seed}-{arm}-{masks}"
 
 
+Job = tuple[IrsnSpec, Path, Group | tuple[str, BackboneSpec | None]]
+
+
 def load_irsn(name: str) -> IrsnSpec:
     """The spec of a recipe by name or path.
 
@@ -167,40 +170,45 @@ def run_irsn(spec: IrsnSpec, out: str | Path, workers: int = 1, say: Callable[[s
     total = sum(1 for g in groups(spec) for _ in arms_of(spec, g))
     say(f"{total} runs, {len(missing)} of {sum(1 for _ in groups(spec))} groups to do")
     if missing:
-        _prepare(spec, folder, workers, say)
-        jobs = [(spec, folder, group) for group in missing]
-        for group, done in run_shards(_group, jobs, workers):
-            say(f"{group.backbone.name}, {group.size} pictures, seed {group.seed}: {done} runs")
+        _draw(spec, folder, workers, say)
+        for jobs in _phases(spec, folder, missing):
+            for line in run_shards(_made, jobs, workers):
+                say(line)
     return total
 
 
-def _prepare(spec: IrsnSpec, folder: Path, workers: int, say: Callable[[str], None]) -> None:
-    """What all groups share: the outfits, the pictures of both, pretrained weights, general vectors."""
+def _draw(spec: IrsnSpec, folder: Path, workers: int, say: Callable[[str], None]) -> None:
     from fashionkit.catalog.drawn import DrawOptions, draw_catalog
     from fashionkit.catalog.splits import SplitOptions
 
     for name, drawing in (("outfits", spec.outfits), ("others", spec.others)):
         shares = tuple(zip(("train", "val", "test"), drawing.shares, strict=True))
         options = DrawOptions(drawing.images, drawing.seed, drawing.size, splits=SplitOptions(shares), workers=workers)
-        say(f"drawing {drawing.images} outfits of seed {drawing.seed}")
+        say(f"{drawing.images:,} outfits of seed {drawing.seed}")
         draw_catalog(folder / name, options)
-    shared = [("outfits", None), ("general", None)]
-    shared += [("pretrained", b) for b in _once(spec.backbones) if b.weights == "pretrained"]
-    for what in run_shards(_shared, [(spec, folder, *one) for one in shared], workers):
-        say(f"made {what}")
+
+
+def _phases(spec: IrsnSpec, folder: Path, missing: list[Group]) -> Iterator[list[Job]]:
+    """What can be made at the same time: the groups of one backbone, and the pretraining of the next."""
+    backbones = _once([group.backbone for group in missing])
+    pretraining = [("pretrained", b) if b.weights == "pretrained" else None for b in [*backbones, spec.general]]
+    before = [("outfits", None), ("general", None), pretraining[0]]
+    yield [(spec, folder, what) for what in before if what is not None]
+    for backbone, later in zip(backbones, pretraining[1:], strict=True):
+        ours = [group for group in missing if group.backbone.name == backbone.name]
+        yield [(spec, folder, what) for what in ([later] if later else []) + ours]
 
 
 def _once(backbones: list[BackboneSpec]) -> list[BackboneSpec]:
     return list({b.name: replace(b, sizes=[]) for b in backbones}.values())
 
 
-def _shared(job: tuple[IrsnSpec, Path, str, BackboneSpec | None]) -> str:
+def _made(job: Job) -> str:
+    """Makes one job in a worker; says what it was."""
     from fashionkit.eval import irsn_training  # torch is loaded in worker processes only, after they were forked
 
-    return irsn_training.make_shared(*job)
-
-
-def _group(job: tuple[IrsnSpec, Path, Group]) -> tuple[Group, int]:
-    from fashionkit.eval import irsn_training
-
-    return job[2], irsn_training.run_group(*job)
+    spec, folder, what = job
+    if not isinstance(what, Group):
+        return irsn_training.make_shared(spec, folder, *what)
+    done = irsn_training.run_group(spec, folder, what)
+    return f"{what.backbone.name}, {what.size:,} pictures, seed {what.seed}: {done} runs"

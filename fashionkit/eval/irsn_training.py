@@ -78,6 +78,9 @@ class Arrays(Dataset[dict[str, Any]]):
                 found[mirrored] = np.flip(found[mirrored], axis)
             if name == "masks":
                 found = found.astype(np.float32) / 255
+                if "image" in self.parts:  # where masks go in beside the colours they have the picture's size
+                    times = self.parts["image"].shape[1] // CELLS
+                    found = found.repeat(times, axis=2).repeat(times, axis=3)
             batch[name] = torch.from_numpy(found.astype(np.float32) if found.dtype == np.float16 else found)
         return batch
 
@@ -152,7 +155,8 @@ class _Work:
         else:
             task = self._task(arm.network, weights=self.start, backbone_lr=0.1)
             assert task.backbone is not None
-            task.backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in self._weights().items()})
+            tuned = {k.removeprefix("backbone."): v for k, v in self._weights().items() if k.startswith("backbone.")}
+            task.backbone.load_state_dict(tuned)
         self._fit(task, self._images("train", masks, flip=True), self.spec.finetuning)
         return self._predicted(task, self._images("test", masks))
 
@@ -204,12 +208,11 @@ class _Work:
         task.load_state_dict(self._weights())
         return task
 
-    @torch.inference_mode()
     def _mapped(self, split: str) -> Array:
-        task, found = self._tuned().eval(), []
-        for batch in self._loader(self._images(split)):
-            found.append(task._cells(batch, None).half().numpy())
-        return np.concatenate(found)
+        """(n, C, h, w) float16."""
+        task = self._tuned().eval()
+        with torch.inference_mode():
+            return np.concatenate([task.cells(batch).half().numpy() for batch in self._loader(self._images(split))])
 
     def _examples(self, split: str, masks: str = "none", flip: bool = False, **parts: Array) -> Arrays:
         rows = self.rows[split]
@@ -267,7 +270,18 @@ def fit(task: L.LightningModule, loader: ResumableLoader, epochs: int) -> None:
         use_distributed_sampler=False,
     )
     task.train()
-    trainer.fit(task, loader)
+    trainer.fit(task, datamodule=_InMemory(loader))
+
+
+class _InMemory(L.LightningDataModule):
+    """Training examples as tasks look for them."""
+
+    def __init__(self, loader: ResumableLoader):
+        super().__init__()
+        self.examples, self._loader = {"train": loader.dataset}, loader
+
+    def train_dataloader(self) -> ResumableLoader:
+        return self._loader
 
 
 def _settled() -> None:
@@ -331,7 +345,7 @@ def _pictures_of(folder: Path) -> Array:
 def _pretrain(spec: IrsnSpec, folder: Path, backbone: BackboneSpec) -> dict[str, torch.Tensor]:
     """Weights of a backbone that has learnt the attributes of other outfits: what ImageNet is to photos."""
     catalog = Catalog(folder / "others")
-    statements = read_statements(catalog, least=20)
+    statements = read_statements(catalog, least=min(20, 1 + spec.others.images // 20))
     train = [row for row, split in enumerate(statements.splits) if split == "train"]
     pictures = CatalogPictures(catalog, [statements.ids[row] for row in train])
     targets = Targets.encode(statements.specs, [statements.rows[row] for row in train])
