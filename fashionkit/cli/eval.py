@@ -15,6 +15,8 @@ class RunArgs:
     recipe: str = arg("what to compare: a YAML of eval/ by name or path, e.g. irsn")
     out: str = arg("folder of the runs; a series that was stopped goes on in it", required=True)
     workers: int = arg("processes, of one thread each", default=1)
+    catalog: str | None = arg("catalogue to run on, where the recipe needs one", default=None)
+    labels: str | None = arg("table of labels by picture, where the recipe needs one", default=None)
 
 
 def run(args: RunArgs) -> None:
@@ -26,20 +28,22 @@ def run(args: RunArgs) -> None:
     Example:
         fashionkit eval run irsn --out out/irsn --workers 2
     """
-    from fashionkit.eval.protocols import load_protocol
+    from fashionkit.eval.protocols import run_recipe
 
-    protocol = load_protocol(args.recipe)
-    total = protocol.run(args.out, args.workers, lambda line: print(line, file=sys.stderr, flush=True))
-    print(f"{args.out}: {total} runs are there; `fashionkit eval table {args.recipe} --out {args.out}` shows them")
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    total = run_recipe(args.recipe, args.out, args.workers, say, catalog=args.catalog, labels=args.labels)
+    print(f"{args.out}: {total} runs; `fashionkit eval table {args.out}` shows them")
 
 
 @dataclass
 class TableArgs(JsonArg):
     """Arguments of `fashionkit eval table`."""
 
-    recipe: str = arg("the recipe that was run")
-    out: str = arg("folder of its runs", required=True)
-    page: str | None = arg("Markdown page to put the table in, between its marks; without it, it is printed", default=None)
+    runs: str = arg("folder of the runs")
+    page: str | None = arg("Markdown page to put the table in; without it, it is printed", default=None)
+    name: str | None = arg("of the table on the page, between whose marks it goes", default=None)
     resamples: int = arg("draws of the bootstrap", default=1000)
 
 
@@ -47,19 +51,21 @@ def table(args: TableArgs) -> None:
     """Shows the finished runs of a comparison as a table, with intervals.
 
     Example:
-        fashionkit eval table irsn --out out/irsn --page eval/README.md
+        fashionkit eval table out/irsn --page eval/README.md --name irsn
     """
-    from fashionkit.eval.protocols import load_protocol
+    from fashionkit.eval.protocols import table_of
     from fashionkit.eval.tables import put
+    from fashionkit.tables import InputError
 
-    protocol = load_protocol(args.recipe)
-    text, figures = protocol.table(args.out, args.resamples)
-    if args.page is None:
+    if (args.page is None) != (args.name is None):
+        raise InputError("a page needs the name of its table, and the name a page", column="--name", found=args.name)
+    text, rows = table_of(args.runs, args.resamples)
+    if args.page is None or args.name is None:
         print(text)
     else:
-        put(args.page, args.recipe, f"fashionkit eval table {args.recipe} --out OUT --page {args.page}", text)
-        print(f"wrote the table {args.recipe!r} of {args.page}")
-    write_json(args.json, {"rows": figures})
+        put(args.page, args.name, f"fashionkit eval table RUNS --page {args.page} --name {args.name}", text)
+        print(f"wrote the table {args.name!r} of {args.page}")
+    write_json(args.json, {"rows": rows})
 
 
 VERBS = {"eval run": run, "eval table": table}

@@ -13,16 +13,14 @@ the test split.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fashionkit import recipes
 from fashionkit.engine import run_shards
 from fashionkit.eval.runs import RunFolder
 from fashionkit.tables import InputError
-from fashionkit.tables.typed import build
-from fashionkit.tables.yamls import load_yaml
+from fashionkit.tables.yamls import Lines
 
 Grid = Literal["full", "core"]
 
@@ -115,15 +113,12 @@ class Group:
 Job = tuple[IrsnSpec, Path, Group | tuple[str, BackboneSpec | None]]
 
 
-def load_irsn(name: str) -> IrsnSpec:
-    """The spec of a recipe by name or path.
+def check_irsn(spec: IrsnSpec, path: Path, lines: Lines) -> None:
+    """Refuses a grid that cannot be.
 
     Raises:
-        InputError: An unknown key, another type, or a grid that cannot be.
+        InputError: Two arms of one name, no tuned arm, or more training pictures than there are.
     """
-    path = recipes.find("eval", name)
-    data, lines = load_yaml(path)
-    spec: IrsnSpec = build(IrsnSpec, {k: v for k, v in data.items() if k != "protocol"}, path, lines)
     names = [arm.name for arm in spec.arms]
     if len(set(names)) < len(names):
         raise InputError("two arms have one name", file=path, row=lines.of("arms"), found=", ".join(names))
@@ -134,7 +129,6 @@ def load_irsn(name: str) -> IrsnSpec:
         if max(backbone.sizes) > most:
             problem = f"there are about {most} training pictures"
             raise InputError(problem, file=path, row=lines.of("backbones"), column="sizes", found=max(backbone.sizes))
-    return spec
 
 
 def groups(spec: IrsnSpec) -> Iterator[Group]:
@@ -154,18 +148,14 @@ def arms_of(spec: IrsnSpec, group: Group) -> Iterator[tuple[Arm, str]]:
                 yield arm, masks
 
 
-def run_irsn(spec: IrsnSpec, out: str | Path, workers: int = 1, say: Callable[[str], None] = lambda line: None) -> int:
+def run_irsn(spec: IrsnSpec, runs: RunFolder, workers: int, say: Callable[[str], None]) -> int:
     """Makes all runs that are missing; returns how many there are.
 
     Args:
-        spec: What to run. out: Folder of the runs, and of what they share. workers: Processes, one thread each.
+        spec: What to run. runs: Where; what the runs share is kept there, too. workers: Processes, one thread each.
         say: Told what is being done.
-
-    Raises:
-        InputError: The folder holds runs of another spec.
     """
-    folder = Path(out)
-    runs = RunFolder(folder, asdict(spec))
+    folder = runs.folder
     missing = [g for g in groups(spec) if any(not runs.has(g.key(a.name, m)) for a, m in arms_of(spec, g))]
     total = sum(1 for g in groups(spec) for _ in arms_of(spec, g))
     say(f"{total} runs, {len(missing)} of {sum(1 for _ in groups(spec))} groups to do")

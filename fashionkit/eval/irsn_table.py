@@ -1,7 +1,7 @@
 """The table of the IRSN comparison, from its finished runs.
 
-    runs of one backbone, size, arm and masks ─► mean over seeds; interval: test pictures drawn again, seeds kept
-    the same against the backbone's own runs   ─► paired difference, on the same draws
+runs of one backbone, size, arm and masks ─► mean over seeds; interval: test pictures drawn again, seeds kept
+the same against the backbone's own runs   ─► paired difference, on the same draws
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fashionkit.eval.irsn import IrsnSpec
+from fashionkit.eval.paired import f1, gain, interval, right
 from fashionkit.eval.runs import Run
-from fashionkit.eval.tables import markdown, number
-from fashionkit.metrics.classification import grouped_bootstrap, macro_f1
+from fashionkit.eval.tables import markdown, number, signed
 
 HEAD = ("backbone", "train", "arm", "masks", "seeds", "accuracy", "macro-F1", "against the tuned backbone")
 Cell = tuple[str, int, str, str]  # backbone, size, arm, masks
 
 
-def irsn_rows(spec: IrsnSpec, runs: Sequence[Run], resamples: int = 1000) -> list[dict[str, Any]]:
+def irsn_rows(spec: IrsnSpec, runs: Sequence[Run], resamples: int) -> list[dict[str, Any]]:
     """A row for each arm of which a seed is finished, in the order of the spec.
 
     Returns:
@@ -38,11 +36,11 @@ def irsn_rows(spec: IrsnSpec, runs: Sequence[Run], resamples: int = 1000) -> lis
         by_seed, base = found[cell], found.get((backbone, size, tuned, "none"), {})
         row: dict[str, Any] = {"backbone": backbone, "size": size, "arm": arm, "masks": masks, "seeds": len(by_seed)}
         row |= {"n": len(next(iter(by_seed.values())).predictions)}
-        row["accuracy"] = _interval(_right, [by_seed], resamples)
-        row["macro_f1"] = _interval(_f1, [by_seed], resamples)
+        row["accuracy"] = interval(right, [by_seed], resamples)
+        row["macro_f1"] = interval(f1, [by_seed], resamples)
         shared = sorted(by_seed.keys() & base.keys())
         both = [{seed: side[seed] for seed in shared} for side in (by_seed, base)]
-        row["difference"] = _interval(_gain, both, resamples) if shared and arm != tuned else None
+        row["difference"] = interval(gain, both, resamples) if shared and arm != tuned else None
         rows.append(row)
     return rows
 
@@ -58,7 +56,7 @@ def irsn_table(spec: IrsnSpec, rows: Sequence[dict[str, Any]], resamples: int) -
             str(row["seeds"]),
             number(*row["accuracy"]),
             number(*row["macro_f1"]),
-            "" if row["difference"] is None else number(*row["difference"], sign=True),
+            "" if row["difference"] is None else signed(*row["difference"]),
         )
         for row in rows
     ]
@@ -75,27 +73,3 @@ def _ordered(spec: IrsnSpec, found: dict[Cell, dict[int, Run]]) -> list[Cell]:
     arms = [arm.name for arm in spec.arms]
     names = [backbone.name for backbone in spec.backbones]
     return sorted(found, key=lambda c: (names.index(c[0]), -c[1], arms.index(c[2]), c[3]))
-
-
-def _interval(statistic: Any, sides: list[dict[int, Run]], resamples: int) -> tuple[float, float, float]:
-    """Of (n, seeds) predictions of each side, and the truth."""
-    first = next(iter(sides[0].values())).predictions
-    truth, groups = first["truth"].to_numpy(), np.asarray(first["group"].to_pylist())
-    said = []
-    for side in sides:
-        for run in side.values():
-            assert run.predictions["id"].equals(first["id"]), "runs of one series have one test split"
-        said.append(np.stack([side[seed].predictions["predicted"].to_numpy() for seed in sorted(side)], axis=1))
-    return grouped_bootstrap(statistic, (truth, *said), groups, resamples)
-
-
-def _right(truth: Any, said: Any) -> float:
-    return float((said == truth[:, None]).mean())
-
-
-def _gain(truth: Any, one: Any, two: Any) -> float:
-    return _right(truth, one) - _right(truth, two)
-
-
-def _f1(truth: Any, said: Any) -> float:
-    return float(np.mean([macro_f1(truth, column) for column in said.T]))

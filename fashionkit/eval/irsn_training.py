@@ -10,85 +10,40 @@ All arms of a group train through `fashionkit.train.style.StyleTask`, for as man
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
-from torch.utils.data import Dataset
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.engine.threads import one_thread
 from fashionkit.eval.irsn import Arm, BackboneSpec, Group, IrsnSpec, Training, arms_of
+from fashionkit.eval.memory import BATCH, CELLS, Array, Arrays, fit, loader, settle
 from fashionkit.eval.runs import RunFolder
 from fashionkit.metrics.classification import accuracy, macro_f1
 from fashionkit.models.targets import Targets
 from fashionkit.tables import write_atomic
 from fashionkit.train.attributes import AttributeTask
 from fashionkit.train.labels import Labels, read_labels, read_statements
-from fashionkit.train.loader import Batches, Key, ResumableLoader
-from fashionkit.train.pictures import CatalogPictures, collated
+from fashionkit.train.pictures import CatalogPictures
 from fashionkit.train.style import StyleTask
 from fashionkit.vision.backbones import build_backbone
-from fashionkit.vision.memory import keep_memory
 from fashionkit.vision.pictures import as_tensor
 from fashionkit.vision.pooling import shrink_masks
 from fashionkit.vision.regions import ITEMS, CatalogRegions, ForegroundBands, RegionProvider
-
-Array = npt.NDArray[Any]
-CELLS = 32  # side of the kept masks; every map's side divides it, so shares of cells stay exact
-BATCH = 64
-
-
-class Arrays(Dataset[dict[str, Any]]):
-    """Examples in memory, by (epoch, row).
-
-    Args:
-        parts: Name → (n, …) arrays; float16 becomes float32. flip: Half of the rows are mirrored, by (seed, epoch, row).
-        targets: Name → tensors, or mappings of those.
-    """
-
-    def __init__(self, parts: Mapping[str, Array], targets: Mapping[str, Any], flip: bool = False, seed: int = 0):
-        self.parts, self.targets, self.flip, self.seed = parts, targets, flip, seed
-
-    def __len__(self) -> int:
-        return len(next(iter(self.parts.values())))
-
-    def __getitems__(self, keys: Sequence[Key]) -> dict[str, Any]:
-        rows = np.array([row for _, row in keys])
-        batch: dict[str, Any] = {"row": torch.from_numpy(rows)}
-        batch |= {name: _taken(values, batch["row"]) for name, values in self.targets.items()}
-        mirrored = np.zeros(len(rows), bool)
-        if self.flip:
-            mirrored = np.random.default_rng([self.seed, keys[0][0]]).random(len(self))[rows] < 0.5
-        for name, values in self.parts.items():
-            found = values[rows]
-            if name in ("image", "masks"):
-                axis = 2 if name == "image" else 3
-                found[mirrored] = np.flip(found[mirrored], axis)
-            if name == "masks":
-                found = found.astype(np.float32) / 255
-                if "image" in self.parts:  # where masks go in beside the colours they have the picture's size
-                    times = self.parts["image"].shape[1] // CELLS
-                    found = found.repeat(times, axis=2).repeat(times, axis=3)
-            batch[name] = torch.from_numpy(found.astype(np.float32) if found.dtype == np.float16 else found)
-        return batch
 
 
 def make_shared(spec: IrsnSpec, folder: Path, what: str, backbone: BackboneSpec | None) -> str:
     """Makes one of the things that all groups share, unless it is there; returns its name."""
     with one_thread():
-        _settled()
+        settle()
         if what == "outfits":
             _once(folder / "pictures.safetensors", lambda path: save_file(_pictures(folder / "outfits"), path))
         elif what == "general":
@@ -104,8 +59,8 @@ def make_shared(spec: IrsnSpec, folder: Path, what: str, backbone: BackboneSpec 
 def run_group(spec: IrsnSpec, folder: Path, group: Group) -> int:
     """Makes the missing arms of a group; returns how many."""
     with one_thread():
-        _settled()
-        runs, work = RunFolder(folder, asdict(spec)), _Work(spec, folder, group)
+        settle()
+        (runs, _), work = RunFolder.open(folder), _Work(spec, folder, group)
         missing = [(arm, masks) for arm, masks in arms_of(spec, group) if not runs.has(group.key(arm.name, masks))]
         for arm, masks in missing:
             probability = work.run(arm, masks)
@@ -141,7 +96,8 @@ class _Work:
         self.pictures = load_file(folder / "pictures.safetensors")
         self.general = load_file(folder / "general.safetensors")["vector"]
         self._maps: dict[str, Array] = {}
-        self.start = str(_pretrained(folder, group.backbone)) if _is_pretrained(group.backbone) else group.backbone.weights
+        ours = group.backbone.weights == "pretrained"
+        self.start = str(_pretrained(folder, group.backbone)) if ours else group.backbone.weights
 
     def run(self, arm: Arm, masks: str) -> Array:
         """(n, N) probabilities of the test pictures, after training what the arm asks for."""
@@ -212,7 +168,7 @@ class _Work:
         """(n, C, h, w) float16."""
         task = self._tuned().eval()
         with torch.inference_mode():
-            return np.concatenate([task.cells(batch).half().numpy() for batch in self._loader(self._images(split))])
+            return np.concatenate([task.cells(batch).half().numpy() for batch in loader(self._images(split))])
 
     def _examples(self, split: str, masks: str = "none", flip: bool = False, **parts: Array) -> Arrays:
         rows = self.rows[split]
@@ -243,61 +199,19 @@ class _Work:
             found[at] = np.roll(masks[at], rng.integers(CELLS, size=2), axis=(0, 1))
         return found
 
-    def _loader(self, examples: Arrays, training: Training | None = None) -> ResumableLoader:
-        batch = BATCH if training is None else training.batch
-        batches = Batches(len(examples), batch, self.group.seed, shuffle=training is not None)
-        return ResumableLoader(examples, batches, collate_fn=collated)
-
     def _fit(self, task: L.LightningModule, examples: Arrays, training: Training) -> None:
-        fit(task, self._loader(examples, training), training.epochs)
+        fit(task, loader(examples, training.batch, self.group.seed, shuffle=True), training.epochs)
 
     @torch.inference_mode()
     def _predicted(self, task: StyleTask, examples: Arrays) -> Array:
         task.eval()
-        return np.concatenate([task(batch).logits.softmax(1).numpy() for batch in self._loader(examples)])
-
-
-def fit(task: L.LightningModule, loader: ResumableLoader, epochs: int) -> None:
-    """Trains without logs, checkpoints or validation."""
-    trainer = L.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        use_distributed_sampler=False,
-    )
-    task.train()
-    trainer.fit(task, datamodule=_InMemory(loader))
-
-
-class _InMemory(L.LightningDataModule):
-    """Training examples as tasks look for them."""
-
-    def __init__(self, loader: ResumableLoader):
-        super().__init__()
-        self.examples, self._loader = {"train": loader.dataset}, loader
-
-    def train_dataloader(self) -> ResumableLoader:
-        return self._loader
-
-
-def _settled() -> None:
-    keep_memory()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+        return np.concatenate([task(batch).logits.softmax(1).numpy() for batch in loader(examples)])
 
 
 def _once(file: Path, write: Any) -> None:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, write)
-
-
-def _is_pretrained(backbone: BackboneSpec) -> bool:
-    return backbone.weights == "pretrained"
 
 
 def _pretrained(folder: Path, backbone: BackboneSpec) -> Path:
@@ -310,7 +224,8 @@ def _pictures(folder: Path) -> dict[str, Array]:
     labels: Labels = read_labels(catalog, "style")
     pictures = CatalogPictures(catalog, labels.ids)
     providers: dict[str, RegionProvider] = {"catalog": CatalogRegions(catalog), "bands": ForegroundBands()}
-    images, masks = [], {name: [] for name in providers}
+    images: list[Array] = []
+    masks: dict[str, list[Array]] = {name: [] for name in providers}
     for row, name in enumerate(labels.ids):
         pixels = pictures.pixels(row)
         images.append(pixels)
@@ -363,11 +278,6 @@ def _pretrain(spec: IrsnSpec, folder: Path, backbone: BackboneSpec) -> dict[str,
         seed=spec.others.seed,
     )
     examples = Arrays({"image": images}, {"values": targets.values, "state": targets.state}, True, spec.others.seed)
-    batches = Batches(len(examples), spec.pretraining.batch, spec.others.seed)
-    fit(task, ResumableLoader(examples, batches, collate_fn=collated), spec.pretraining.epochs)
+    fit(task, loader(examples, spec.pretraining.batch, spec.others.seed, shuffle=True), spec.pretraining.epochs)
     assert task.backbone is not None
     return {name: value.contiguous() for name, value in task.backbone.network.state_dict().items()}
-
-
-def _taken(values: Any, rows: torch.Tensor) -> Any:
-    return {k: _taken(v, rows) for k, v in values.items()} if isinstance(values, Mapping) else values[rows]

@@ -1,79 +1,100 @@
-"""The comparisons there are, by the word `protocol` of a recipe."""
+"""The comparisons there are, by the word `protocol` of a recipe.
+
+recipe (YAML) ─► its spec, every key checked ─► `run`: the runs that are missing ─► folder of runs
+folder of runs ─► its spec ─► `rows`: figures with intervals ─► `text`: a Markdown table
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fashionkit import recipes
-from fashionkit.eval.runs import RunFolder
+from fashionkit.eval.runs import Run, RunFolder
 from fashionkit.tables import InputError
-from fashionkit.tables.yamls import load_yaml
+from fashionkit.tables.typed import build
+from fashionkit.tables.yamls import Lines, load_yaml
 
-Say = Callable[[str], None]
-
-
-class Comparison(Protocol):
-    """What a recipe describes, ready to run."""
-
-    def run(self, out: str | Path, workers: int, say: Say) -> int:
-        """Makes the missing runs; returns how many there are in all."""
-
-    def table(self, out: str | Path, resamples: int) -> tuple[str, list[dict[str, Any]]]:
-        """Markdown of the finished runs, and its rows in plain types."""
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class _Irsn:
-    spec: Any
+class Protocol:
+    """One kind of comparison.
 
-    def run(self, out: str | Path, workers: int, say: Say) -> int:
-        from fashionkit.eval.irsn import run_irsn
+    Attributes:
+        spec: Dataclass of its recipes. check: Refuses what the types allow and cannot be.
+        run: Makes the missing runs, returns how many there are. rows, text: Of its finished runs.
+    """
 
-        return run_irsn(self.spec, out, workers, say)
-
-    def table(self, out: str | Path, resamples: int) -> tuple[str, list[dict[str, Any]]]:
-        from fashionkit.eval.irsn_table import irsn_rows, irsn_table
-
-        runs = finished(out, asdict(self.spec))
-        rows = irsn_rows(self.spec, runs, resamples)
-        return irsn_table(self.spec, rows, resamples), rows
+    spec: type
+    check: Callable[[Any, Path, Lines], None]
+    run: Callable[[Any, RunFolder, int, Callable[[str], None]], int]
+    rows: Callable[[Any, Sequence[Run], int], Rows]
+    text: Callable[[Any, Rows, int], str]
 
 
-def load_protocol(name: str) -> Comparison:
-    """The comparison of a recipe by name or path.
+def _irsn() -> Protocol:
+    spec, table = (importlib.import_module(f"fashionkit.eval.{name}") for name in ("irsn", "irsn_table"))
+    return Protocol(spec.IrsnSpec, spec.check_irsn, spec.run_irsn, table.irsn_rows, table.irsn_table)
+
+
+def _attributes() -> Protocol:
+    spec = importlib.import_module("fashionkit.eval.attributes")
+    table = importlib.import_module("fashionkit.eval.attributes_table")
+    return Protocol(
+        spec.AttributesSpec, spec.check_attributes, spec.run_attributes, table.attribute_rows, table.attribute_table
+    )
+
+
+# Each loads its modules when it is asked for.
+PROTOCOLS: dict[str, Callable[[], Protocol]] = {"irsn": _irsn, "attributes": _attributes}
+
+
+def run_recipe(
+    name: str, out: str | Path, workers: int = 1, say: Callable[[str], None] = lambda line: None, **overrides: Any
+) -> int:
+    """Makes the missing runs of a recipe; returns how many there are in all.
+
+    Args:
+        name: Recipe of `eval/`, or a file. out: Folder of the runs. workers: Processes. say: Told what is being done.
+        overrides: Keys of the recipe's spec; None leaves a key as it is.
 
     Raises:
-        InputError: No such recipe, or it names no protocol that is known.
+        InputError: No such recipe or protocol, a wrong key or value, or a folder of another spec.
     """
     path = recipes.find("eval", name)
     data, lines = load_yaml(path)
+    protocol = _protocol(data, path, lines)
+    body = {key: value for key, value in data.items() if key != "protocol"}
+    body |= {key: value for key, value in overrides.items() if value is not None}
+    spec = build(protocol.spec, body, path, lines)
+    protocol.check(spec, path, lines)
+    return protocol.run(spec, RunFolder(out, {"protocol": data["protocol"], **asdict(spec)}), workers, say)
+
+
+def table_of(out: str | Path, resamples: int = 1000) -> tuple[str, Rows]:
+    """Markdown of the finished runs of a folder, and its rows in plain types.
+
+    Raises:
+        InputError: No runs are there.
+    """
+    runs, data = RunFolder.open(out)
+    path = runs.folder / "spec.json"
+    protocol = _protocol(data, path, Lines())
+    found = runs.runs()
+    if not found:
+        raise InputError("no run is finished yet", file=out)
+    spec = build(protocol.spec, {key: value for key, value in data.items() if key != "protocol"}, path, Lines())
+    rows = protocol.rows(spec, found, resamples)
+    return protocol.text(spec, rows, resamples), rows
+
+
+def _protocol(data: Any, path: Path, lines: Lines) -> Protocol:
     kind = data.get("protocol") if isinstance(data, dict) else None
     if kind not in PROTOCOLS:
         raise InputError("no such protocol", file=path, row=lines.of("protocol"), found=kind, allowed=PROTOCOLS)
-    return PROTOCOLS[kind](name)
-
-
-def finished(out: str | Path, spec: dict[str, Any]) -> Sequence[Any]:
-    """The finished runs of a folder.
-
-    Raises:
-        InputError: No such folder, runs of another spec, or none yet.
-    """
-    if not Path(out).is_dir():
-        raise InputError("no such folder", file=out, hint="`fashionkit eval run` makes it")
-    runs = RunFolder(out, spec).runs()
-    if not runs:
-        raise InputError("no run is finished yet", file=out)
-    return runs
-
-
-def _load_irsn(name: str) -> Comparison:
-    from fashionkit.eval.irsn import load_irsn
-
-    return _Irsn(load_irsn(name))
-
-
-PROTOCOLS: dict[str, Callable[[str], Comparison]] = {"irsn": _load_irsn}
+    return PROTOCOLS[kind]()

@@ -67,6 +67,19 @@ class RunFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
 
+    @classmethod
+    def open(cls, folder: str | Path) -> tuple[RunFolder, dict[str, Any]]:
+        """The runs of a folder, and their spec.
+
+        Raises:
+            InputError: No such folder.
+        """
+        path = Path(folder) / "spec.json"
+        if not path.is_file():
+            raise InputError("no runs of a comparison are here", file=folder, hint="`fashionkit eval run` makes them")
+        spec = json.loads(path.read_text(encoding="utf-8"))
+        return cls(folder, spec), spec
+
     def has(self, key: str) -> bool:
         """Whether a run is finished."""
         return self._path(key, ".json").exists()

@@ -1,8 +1,8 @@
 """Tables of results in Markdown pages, written by commands between marks that stay.
 
-    <!-- table NAME: COMMAND -->
-    | … |
-    <!-- end NAME -->
+<!-- table NAME: COMMAND -->
+| … |
+<!-- end NAME -->
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; cells may not break it."""
     lines = [list(head), ["---"] * len(head), *map(list, rows)]
     assert all(len(line) == len(head) for line in lines), "each row has a cell for each heading"
-    return "".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def put(page: str | Path, name: str, command: str, text: str) -> None:
@@ -41,15 +45,20 @@ def put(page: str | Path, name: str, command: str, text: str) -> None:
     write_text(path, body)
 
 
-def number(value: float, low: float | None = None, high: float | None = None, sign: bool = False) -> str:
-    """A share as .957, with its interval where given; with a sign for differences."""
-    if low is None or high is None:
-        return _share(value, sign)
-    return f"{_share(value, sign)} ({_share(low, sign)} to {_share(high, sign)})"
+def number(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A share as .957, with its interval where given."""
+    return _with_interval("", value, low, high)
 
 
-def _share(value: float, sign: bool) -> str:
-    if value != value:
-        return "–"
-    text = f"{value:+.3f}" if sign else f"{value:.3f}"
-    return re.sub(r"^([+-]?)0\.", r"\1.", text)
+def signed(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A difference of shares as +.051, with its interval where given."""
+    return _with_interval("+", value, low, high)
+
+
+def _with_interval(sign: str, value: float, low: float | None, high: float | None) -> str:
+    texts = [_share(one, sign) for one in (value, low, high) if one is not None]
+    return texts[0] if len(texts) == 1 else f"{texts[0]} ({texts[1]} to {texts[2]})"
+
+
+def _share(value: float, sign: str) -> str:
+    return "–" if value != value else re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.3f}")

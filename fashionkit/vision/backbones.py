@@ -147,7 +147,8 @@ def build_backbone(name: str, weights: str | Path | None = None, size: int | Non
 
     Args:
         name: `timm/<arch>` or `open_clip/<arch>`; `timm/<arch>@16` dilates the last stages of a convolutional network,
-            so that its map has a cell for every 16 pixels. weights: See `fashionkit.vision.weights`; None is random.
+            so that its map has a cell for every 16 pixels; `+stages` puts statistics of the last two stages beside the
+            vector, which tell finer differences. weights: See `fashionkit.vision.weights`; None is random.
         size: Height and width of its input, where not the weights' own; tables of positions are resampled.
 
     Raises:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import timm
@@ -16,6 +17,7 @@ from timm.data import resolve_model_data_config
 from timm.models import get_arch_pretrained_cfgs, group_parameters
 from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fashionkit.tables import InputError
 from fashionkit.vision.backbones import Backbone, map_of, sized, taking
@@ -29,29 +31,52 @@ STRIDES = ("8", "16", "32")
 DERIVED = ("attn_mask", "relative_position_index", "relative_coords_table")
 
 
-class TimmBackbone(Backbone):
-    """One model of timm without its classifier; `output_stride` says that its last stages were dilated."""
+@dataclass(frozen=True)
+class Variant:
+    """What may stand behind an architecture's name: `@16`, its last stages are dilated to that stride; `+stages`, its
+    vector also holds mean and deviation over the cells of its last two stages, each part at unit norm."""
 
-    def __init__(self, name: str, network: nn.Module, preprocess: Preprocess, output_stride: int | None = None):
+    output_stride: int | None = None
+    stages: bool = False
+
+    def __str__(self) -> str:
+        return f"{'' if self.output_stride is None else f'@{self.output_stride}'}{'+stages' if self.stages else ''}"
+
+
+class TimmBackbone(Backbone):
+    """One model of timm without its classifier."""
+
+    def __init__(self, name: str, network: nn.Module, preprocess: Preprocess, variant: Variant = Variant()):
         super().__init__(name, network, preprocess)
-        self.output_stride = output_stride
+        self.variant = variant
         self.stride = stride_of(network)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) and (B, D); D may differ from C, as MobileNetV3 widens after pooling."""
+        if self.variant.stages:
+            return self._with_stages(x)
         features = self.network.forward_features(x)
         return map_of(self.network, features, x.shape[2:]), self.network.forward_head(features, pre_logits=True)
+
+    def _with_stages(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        last = len(self.network.feature_info)
+        features, stages = self.network.forward_intermediates(x, indices=[last - 2, last - 1])  # each (B, c, h, w)
+        parts = [self.network.forward_head(features, pre_logits=True)]
+        for cells in (stage.float().flatten(2) for stage in stages):
+            parts += [torch.cat([cells.mean(2), (cells.var(2, correction=0) + 1e-12).sqrt()], dim=1)]
+        vector = torch.cat([F.normalize(part.float(), dim=1) for part in parts], dim=1)  # (B, D)
+        return map_of(self.network, features, x.shape[2:]), vector
 
     def spatial(self, x: Tensor) -> Tensor:
         """(B, C, h, w), without the head."""
         return map_of(self.network, self.network.forward_features(x), x.shape[2:])
 
     def fingerprint(self) -> str:
-        """Of the tensors and of the stride, which is nothing that they tell."""
+        """Of the tensors, and of the variant, of which they tell nothing."""
         of_tensors = super().fingerprint()
-        if self.output_stride is None:
+        if not str(self.variant):
             return of_tensors
-        return hashlib.sha256(f"{of_tensors} @{self.output_stride}".encode()).hexdigest()
+        return hashlib.sha256(f"{of_tensors} {self.variant}".encode()).hexdigest()
 
     def _stages(self) -> list[list[str]]:
         return stages_of(self.network)
@@ -63,7 +88,7 @@ def build_timm(arch: str, source: Source, size: int | None) -> TimmBackbone:
     Raises:
         InputError: See `build_backbone`.
     """
-    arch, output_stride = _with_stride(arch)
+    arch, variant = _with_variant(arch)
     base, _, tag = arch.partition(".")
     if not base or not timm.is_model(base):
         allowed = [f"timm/{name}" for name in timm.list_models()]
@@ -77,17 +102,20 @@ def build_timm(arch: str, source: Source, size: int | None) -> TimmBackbone:
         raise InputError(f"timm/{base} has no weights of this tag", found=tag, allowed=tags)
     # The name's tag says how pictures are prepared even where a file beside no config gives the weights.
     name, arch = f"timm/{arch}", f"{base}.{tag}" if tag else base
-    name, more = (name, {}) if output_stride is None else (f"{name}@{output_stride}", {"output_stride": output_stride})
+    stride = variant.output_stride
+    more = {} if stride is None else {"output_stride": stride}
     try:
         if published:
             network = _published(arch, tags[tag or next(iter(tags))], **more)
         else:
             network = _drawn(arch, int(source.value) if source.kind == "random" else 0, **more)
     except (TypeError, NotImplementedError, AssertionError) as error:
-        if output_stride is None:
+        if stride is None:
             raise
         hint = "networks of tokens and some others cannot; a larger `size` gives finer maps, too"
-        raise InputError(f"timm/{arch} cannot be dilated to a stride of {output_stride}", hint=hint) from error
+        raise InputError(f"timm/{arch} cannot be dilated to a stride of {stride}", hint=hint) from error
+    if variant.stages and not (hasattr(network, "forward_intermediates") and len(network.feature_info) > 1):
+        raise InputError("this network does not show its stages", found=f"{name}+stages", hint="leave +stages out")
     preprocess = from_timm(resolve_model_data_config(network))
     if source.kind != "random" and not published:
         weights = _weights(base, source, network)
@@ -96,7 +124,7 @@ def build_timm(arch: str, source: Source, size: int | None) -> TimmBackbone:
     size = size or preprocess.size
     if size != _size_of(network):
         network = resized(network, size) if _can_resize(network) else _redrawn(arch, source, network, size)
-    return TimmBackbone(name, network, sized(preprocess, size), output_stride)
+    return TimmBackbone(f"{name}{variant}", network, sized(preprocess, size), variant)
 
 
 def stages_of(network: Any) -> list[list[str]]:
@@ -201,14 +229,13 @@ def _redrawn(arch: str, source: Source, network: Any, size: int) -> Any:
         return network
 
 
-def _with_stride(arch: str) -> tuple[str, int | None]:
-    """The architecture's name and the stride behind its @, if there is one."""
-    name, at, stride = arch.partition("@")
-    if not at:
-        return name, None
-    if stride not in STRIDES:
-        raise InputError("no such stride", found=f"timm/{arch}", allowed=STRIDES, hint=f"e.g. timm/{name}@16")
-    return name, int(stride)
+def _with_variant(arch: str) -> tuple[str, Variant]:
+    """The architecture's name, and what stands behind it."""
+    match = re.fullmatch(r"([^@+]*)(?:@(\d+))?(\+stages)?", arch)
+    if match is None or (match[2] or "32") not in STRIDES:
+        hint = f"a stride ({', '.join(STRIDES)}) and +stages may follow the architecture: timm/resnet18@16+stages"
+        raise InputError("no such variant of a backbone", found=f"timm/{arch}", hint=hint)
+    return match[1], Variant(int(match[2]) if match[2] else None, bool(match[3]))
 
 
 def _published(arch: str, config: Any, **more: Any) -> Any:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from fashionkit.eval.tables import markdown, number, put
+from fashionkit.eval.tables import markdown, number, put, signed
 from fashionkit.tables import InputError
 
 
 def test_a_table_replaces_the_one_before_and_leaves_the_rest(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text("# Results\n\n<!-- table a: old -->\nold\n<!-- end a -->\n\n<!-- table ab -->\nkept\n<!-- end ab -->\n")
+    page.write_text(
+        "# Results\n\n<!-- table a: old -->\nold\n<!-- end a -->\n\n<!-- table ab -->\nkept\n<!-- end ab -->\n"
+    )
     put(page, "a", "make a", "| new |")
     put(page, "a", "make a", "| newer |")
     text = page.read_text()
@@ -27,7 +29,9 @@ def test_a_table_without_marks_comes_last(tmp_path: Path) -> None:
     assert page.read_text().endswith("<!-- table new: make new -->\n\n| back\\slash \\1 |\n\n<!-- end new -->\n")
 
 
-@pytest.mark.parametrize("text", ["<!-- table a -->\nx\n", "<!-- table a -->\n<!-- end a -->\n<!-- table a -->\n<!-- end a -->\n"])
+@pytest.mark.parametrize(
+    "text", ["<!-- table a -->\nx\n", "<!-- table a -->\n<!-- end a -->\n<!-- table a -->\n<!-- end a -->\n"]
+)
 def test_marks_that_do_not_pair_are_refused(tmp_path: Path, text: str) -> None:
     page = tmp_path / "README.md"
     page.write_text(text)
@@ -55,4 +59,4 @@ def test_cells_cannot_break_the_table() -> None:
     ],
 )
 def test_numbers(value: float, low: float | None, high: float | None, sign: bool, text: str) -> None:
-    assert number(value, low, high, sign) == text
+    assert (signed if sign else number)(value, low, high) == text
