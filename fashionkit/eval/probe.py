@@ -65,10 +65,10 @@ def fit_linear(inputs: Tensor, truth: Tensor, start: Tensor, decay: float, steps
     def loss() -> Tensor:
         search.zero_grad()
         value = F.cross_entropy(_logits(inputs, weights), truth) + decay / 2 * weights[:, :-1].square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    search.step(loss)  # type: ignore[no-untyped-call]
+    search.step(loss)
     return weights.detach()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fashionkit import recipes
 from fashionkit.eval.runs import Run, RunFolder
-from fashionkit.tables import InputError
+from fashionkit.tables import InputError, read_manifest, sha256_file
 from fashionkit.tables.typed import build
 from fashionkit.tables.yamls import Lines, load_yaml
 
@@ -50,8 +50,25 @@ def _attributes() -> Protocol:
     )
 
 
+def _regions() -> Protocol:
+    spec, table = (importlib.import_module(f"fashionkit.eval.{name}") for name in ("regions", "regions_table"))
+    return Protocol(spec.RegionsSpec, spec.check_regions, spec.run_regions, table.region_rows, table.region_table)
+
+
+def _retrieval() -> Protocol:
+    spec, table = (importlib.import_module(f"fashionkit.eval.{name}") for name in ("retrieval", "retrieval_table"))
+    return Protocol(
+        spec.RetrievalSpec, spec.check_retrieval, spec.run_retrieval, table.retrieval_rows, table.retrieval_table
+    )
+
+
 # Each loads its modules when it is asked for.
-PROTOCOLS: dict[str, Callable[[], Protocol]] = {"irsn": _irsn, "attributes": _attributes}
+PROTOCOLS: dict[str, Callable[[], Protocol]] = {
+    "irsn": _irsn,
+    "attributes": _attributes,
+    "regions": _regions,
+    "retrieval": _retrieval,
+}
 
 
 def run_recipe(
@@ -73,7 +90,8 @@ def run_recipe(
     body |= {key: value for key, value in overrides.items() if value is not None}
     spec = build(protocol.spec, body, path, lines)
     protocol.check(spec, path, lines)
-    return protocol.run(spec, RunFolder(out, {"protocol": data["protocol"], **asdict(spec)}), workers, say)
+    kept = {"protocol": data["protocol"], "inputs": _hashes(spec), **asdict(spec)}
+    return protocol.run(spec, RunFolder(out, kept), workers, say)
 
 
 def table_of(out: str | Path, resamples: int = 1000) -> tuple[str, Rows]:
@@ -88,9 +106,17 @@ def table_of(out: str | Path, resamples: int = 1000) -> tuple[str, Rows]:
     found = runs.runs()
     if not found:
         raise InputError("no run is finished yet", file=out)
-    spec = build(protocol.spec, {key: value for key, value in data.items() if key != "protocol"}, path, Lines())
+    body = {key: value for key, value in data.items() if key not in ("protocol", "inputs")}
+    spec = build(protocol.spec, body, path, Lines())
     rows = protocol.rows(spec, found, resamples)
     return protocol.text(spec, rows, resamples), rows
+
+
+def _hashes(spec: Any) -> dict[str, str]:
+    """Content of the catalogue and the labels, wherever they lie."""
+    catalog, labels = getattr(spec, "catalog", ""), getattr(spec, "labels", "")
+    found = {"catalog": read_manifest(Path(catalog), "catalog").content_hash()} if catalog else {}
+    return {**found, "labels": sha256_file(Path(labels))} if labels else found
 
 
 def _protocol(data: Any, path: Path, lines: Lines) -> Protocol:

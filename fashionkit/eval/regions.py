@@ -3,10 +3,10 @@
     catalogue: pictures, masks of items ─► maps and vectors of each backbone, kept ─► a view of each item (n, D)
     folds by split group ─► probes: each item is tested once for each seed ─► table
 
-The views: `global`, the vector of the whole picture, the same for all of its items; `box`, the vector of what the box
-of the item cuts out; `regions`, the map pooled in the item's mask (`fashionkit.vision.pooling`). Two controls: `shuffled`,
-the map pooled in the mask of an item of another picture, and `mask`, the mask alone, without a pixel's colour, since
-where something is and how it is shaped tells much of what it is. Views, controls and folds are our own.
+The views: `global`, the vector of the whole picture, the same for all of its items; `box`, the vector of what the
+item's box cuts out; `regions`, the map pooled in its mask (`fashionkit.vision.pooling`). Two controls: `shuffled`, the
+map pooled in the mask of an item of another picture, and `mask`, the mask alone without a pixel of the photo, since
+where something is and how large tells much of what it is. Views, controls and folds are our own.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class RegionsSpec:
     seeds: list[int]
     folds: int = 5
     least: int = 10
-    decays: list[float] = field(default_factory=lambda: [0.1, 0.01, 0.001])
-    steps: int = 60
+    decays: list[float] = field(default_factory=lambda: [0.3, 0.1, 0.03])
+    steps: int = 25
     catalog: str = ""
 
 
@@ -95,7 +95,8 @@ def run_regions(spec: RegionsSpec, runs: RunFolder, workers: int, say: Callable[
     kept = {kept_folder(runs.folder, *job): (spec, runs.folder, *job) for job in missing}
     for line in run_shards(_kept, list(kept.values()), workers):
         say(line)
-    for line in run_shards(_probed, [(spec, runs.folder, *job) for job in missing], workers):
+    left = [one for one in spec.backbones if any(one is other for other, _ in missing)]
+    for line in run_shards(_probed, [(spec, runs.folder, one) for one in left], workers):
         say(line)
     return len(jobs) * len(spec.seeds)
 
@@ -117,7 +118,7 @@ def _kept(job: tuple[RegionsSpec, Path, RegionBackbone, View]) -> str:
     return regions_training.keep_features(*job)
 
 
-def _probed(job: tuple[RegionsSpec, Path, RegionBackbone, View]) -> str:
+def _probed(job: tuple[RegionsSpec, Path, RegionBackbone]) -> str:
     from fashionkit.eval import regions_training
 
-    return regions_training.probe_view(*job)
+    return regions_training.probe_views(*job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.images import PictureError, open_mask
@@ -92,40 +94,44 @@ def keep_features(spec: RegionsSpec, folder: Path, one: RegionBackbone, view: Vi
         pictures = CatalogPictures(Catalog(spec.catalog), ids)
         if view == "box":
             by_id = {row["item_id"]: row for row in items.rows}
-            cut = lambda name: _cut(pictures.named(by_id[name]["image_id"]), by_id[name])  # noqa: E731
-            cache_features(to, backbone, list(by_id), cut, maps=False, colour=False)
+            opened = lru_cache(maxsize=2)(pictures.named)  # a picture's items follow each other
+            cache_features(
+                to, backbone, list(by_id), lambda i: _cut(opened(by_id[i]["image_id"]), by_id[i]), False, False
+            )
         else:
             maps = any(each in OF_MAPS for each in one.views)
             cache_features(to, backbone, ids, pictures.named, maps=maps, colour=False, part=128)
     return f"features of {one.name}, {'boxes' if view == 'box' else 'whole pictures'}"
 
 
-def probe_view(spec: RegionsSpec, folder: Path, one: RegionBackbone, view: View) -> str:
-    """Probes of one backbone and view; keeps a run for each seed."""
+def probe_views(spec: RegionsSpec, folder: Path, one: RegionBackbone) -> str:
+    """Probes of one backbone; keeps a run for each view and seed."""
     with one_thread():
         settle()
         runs, _ = RunFolder.open(folder)
-        items = read_items(spec)
-        store = FeatureStore(kept_folder(folder, one, view))
-        cells = item_cells(spec, items, store) if view in OF_MAPS else None
-        for seed in spec.seeds:
-            if runs.has(region_key(one, view, seed)):
+        items, cells = read_items(spec), None
+        for view in one.views:
+            left = [seed for seed in spec.seeds if not runs.has(region_key(one, view, seed))]
+            if not left:
                 continue
-            seen = _seen(view, items, store, cells, seed)
-            said, decays = _folds(spec, items, seen, seed)
-            _keep(runs, one, view, seed, items, said, decays, seen.shape[1])
-    return f"{one.name}, {view}"
+            store = FeatureStore(kept_folder(folder, one, view))
+            if view in OF_MAPS and cells is None:
+                cells = item_cells(spec, items, store)
+            for seed in left:
+                seen = _seen(view, items, store, cells, seed)
+                said, decays = _folds(spec, items, seen, seed)
+                _keep(runs, one, view, seed, items, said, decays, seen.shape[1])
+    return f"probes of {one.name}"
 
 
-def item_cells(spec: RegionsSpec, items: Items, store: FeatureStore) -> tuple[Array, Array]:
-    """(n, h, w) masks of items at the size of the map, by threshold for pooling, and soft."""
+def item_cells(spec: RegionsSpec, items: Items, store: FeatureStore) -> Tensor:
+    """(n, h, w) soft masks of items at the size of the map."""
     height, width = store.shapes["map"][1:]
-    hard, soft = (np.empty((len(items.rows), height, width), np.float32) for _ in range(2))
+    cells = torch.empty(len(items.rows), height, width)
     for number, row in enumerate(items.rows):
-        whole_mask = torch.from_numpy(painted(_mask(spec, row), row, items.sizes[row["image_id"]]))[None, None]
-        hard[number] = shrink_masks(whole_mask, (height, width))[0, 0].numpy()
-        soft[number] = shrink_masks(whole_mask, (height, width), None)[0, 0].numpy()
-    return hard, soft
+        mask = torch.from_numpy(painted(_mask(spec, row), row, items.sizes[row["image_id"]]))
+        cells[number] = shrink_masks(mask[None, None], (height, width), None)[0, 0]
+    return cells
 
 
 def painted(mask: Array, row: dict[str, Any], size: tuple[int, int]) -> Array:
@@ -148,21 +154,22 @@ def others(items: Items, seed: int) -> Array:
     return found
 
 
-def _seen(view: View, items: Items, store: FeatureStore, cells: tuple[Array, Array] | None, seed: int) -> Array:
+def _seen(view: View, items: Items, store: FeatureStore, cells: Tensor | None, seed: int) -> Array:
     """(n, D) float32: what a view shows of each item."""
     key = "item_id" if view == "box" else "image_id"
     ids = [row[key] for row in items.rows]
-    if cells is None:
+    if view not in OF_MAPS:
         return store.vectors(ids).astype(np.float32)
-    hard, soft = cells
+    assert cells is not None, "views of maps need masks"
     if view == "mask":
-        return soft.reshape(len(ids), -1)
-    masks = torch.from_numpy(hard[others(items, seed)] if view == "shuffled" else hard)
+        return cells.flatten(1).numpy()
+    masks = shrink_masks(cells[None], (cells.shape[1], cells.shape[2]))[0]  # same size: the threshold alone
+    masks = masks[torch.from_numpy(others(items, seed))] if view == "shuffled" else masks
     seen, names = np.empty((len(ids), store.channels), np.float32), np.array(ids)
     for name in np.unique(names):
         rows = np.flatnonzero(names == name)
-        cells_of = torch.from_numpy(store.maps([str(name)]).astype(np.float32))  # (1, C, h, w)
-        seen[rows] = region_pool(cells_of, masks[torch.from_numpy(rows)][None])[0].numpy()
+        of_picture = torch.from_numpy(store.maps([str(name)]).astype(np.float32))  # (1, C, h, w)
+        seen[rows] = region_pool(of_picture, masks[torch.from_numpy(rows)][None])[0].numpy()
     return seen
 
 
@@ -204,9 +211,7 @@ def _keep(
             "confidence": said.max(1),
         }
     )
-    runs.add(
-        region_key(one, view, seed), {"backbone": one.name, "view": view, "seed": seed}, figures, predictions
-    )
+    runs.add(region_key(one, view, seed), {"backbone": one.name, "view": view, "seed": seed}, figures, predictions)
 
 
 def _fewest(member: Array, groups: Array, spec: RegionsSpec) -> int:

@@ -1,6 +1,6 @@
 """A folder of finished runs, to which a long series adds one at a time, over as many days as it takes.
 
-    <folder>/spec.json                 the settings that all runs share; another spec is refused
+    <folder>/spec.json                 the settings that runs share, and the arms; other settings are refused
     <folder>/runs/<key>.parquet        what a run said of each test example
     <folder>/runs/<key>.json           its figures; written last, so a run is there as a whole or not at all
 
@@ -41,11 +41,16 @@ class Run:
     predictions: pa.Table
 
 
+GROWING = ("arms", "backbones", "seeds")  # of a spec: more of them may come later; those there must stay as they are
+PLACES = ("catalog", "labels")  # of a spec: where inputs lie; what counts is their hash, in `inputs`
+
+
 class RunFolder:
     """Runs on disk.
 
     Args:
-        folder: New, or one of the same `spec`. spec: Settings that all runs share, in plain types.
+        folder: New, or one of the same `spec`. spec: Settings that runs share, in plain types; arms, backbones and
+            seeds may be added later.
 
     Raises:
         InputError: The folder holds runs of another spec, or something else.
@@ -56,10 +61,13 @@ class RunFolder:
         text = json.dumps(spec, indent=1, sort_keys=True) + "\n"
         path = self.folder / "spec.json"
         if path.exists():
-            if path.read_text(encoding="utf-8") != text:
-                changed = _changed(json.loads(path.read_text(encoding="utf-8")), dict(spec))
+            before = json.loads(path.read_text(encoding="utf-8"))
+            changed = _changed(before, json.loads(text))
+            if changed:
                 hint = "name a new folder; what is there was made with other settings"
                 raise InputError("the folder holds runs of another spec", file=path, found=changed, hint=hint)
+            if before != json.loads(text):
+                write_text(path, text)
             sweep_temporary(self.folder)
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise InputError("the folder holds something else", file=self.folder, hint="name a new one")
@@ -84,9 +92,16 @@ class RunFolder:
         """Whether a run is finished."""
         return self._path(key, ".json").exists()
 
-    def add(self, key: str, settings: Mapping[str, Any], figures: Mapping[str, Any], predictions: pa.Table) -> None:
-        """Keeps a finished run."""
-        write_table(self._path(key, ".parquet"), predictions.cast(PREDICTIONS))
+    def add(
+        self,
+        key: str,
+        settings: Mapping[str, Any],
+        figures: Mapping[str, Any],
+        predictions: pa.Table,
+        schema: pa.Schema = PREDICTIONS,
+    ) -> None:
+        """Keeps a finished run; comparisons of another kind than naming give the schema of what they say."""
+        write_table(self._path(key, ".parquet"), predictions.cast(schema))
         body = {"settings": dict(settings), "figures": dict(figures)}
         write_text(self._path(key, ".json"), json.dumps(body, indent=1, sort_keys=True) + "\n")
 
@@ -109,5 +124,23 @@ def _file_name(key: str) -> str:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    return "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} here" for key in keys)
+    """What differs between two specs, in words; empty where runs of both go together."""
+    found = []
+    for key in sorted({*before, *now} - set(PLACES)):
+        one, two = before.get(key), now.get(key)
+        if key in GROWING and isinstance(one, list) and isinstance(two, list):
+            found += _changed_entries(key, one, two)
+        elif one != two:
+            found.append(f"{key}: {one} there, {two} here")
+    return "; ".join(found)
+
+
+def _changed_entries(key: str, before: list[Any], now: list[Any]) -> list[str]:
+    """Entries of one name that are not the same."""
+    named = {entry["name"]: entry for entry in before if isinstance(entry, dict)}
+    both = [(named[entry["name"]], entry) for entry in now if isinstance(entry, dict) and entry["name"] in named]
+    return [f"{key}, {one['name']}: {_differing(one, two)}" for one, two in both if one != two]
+
+
+def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {one.get(k)} there, {two.get(k)} here" for k in one if one.get(k) != two.get(k))

@@ -48,3 +48,13 @@ def test_names_of_runs_stay_inside_the_folder(tmp_path: Path) -> None:
     runs = RunFolder(tmp_path / "out", SPEC)
     runs.add("a/../../b c", {}, {}, SAID)
     assert [path.parent for path in tmp_path.rglob("*.json") if path.name != "spec.json"] == [tmp_path / "out/runs"]
+
+
+def test_arms_and_seeds_may_come_later_but_not_change(tmp_path: Path) -> None:
+    arms = [{"name": "a", "epochs": 1}]
+    RunFolder(tmp_path / "out", {**SPEC, "arms": arms, "catalog": "here"})
+    RunFolder(tmp_path / "out", {**SPEC, "arms": [*arms, {"name": "b", "epochs": 2}], "seeds": [0], "catalog": "there"})
+    _, spec = RunFolder.open(tmp_path / "out")
+    assert [arm["name"] for arm in spec["arms"]] == ["a", "b"] and spec["seeds"] == [0]
+    with pytest.raises(InputError, match="arms, a: epochs 1 there, 3 here"):
+        RunFolder(tmp_path / "out", {**SPEC, "arms": [{"name": "a", "epochs": 3}]})

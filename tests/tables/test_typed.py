@@ -36,7 +36,8 @@ def read(text: str) -> Whole:
 
 
 def test_everything_that_can_be_said() -> None:
-    text = "parts:\n- {name: one}\n- {name: two, kind: b}\nshare: 1\nmost: 3\nweights: {x: 2}\non: true\nswitches: {a: 1}\n"
+    text = "parts:\n- {name: one}\n- {name: two, kind: b}\nshare: 1\nmost: 3\nweights: {x: 2}\non: true\n"
+    text += "switches: {a: 1}\n"
     assert read(text) == Whole([Part("one"), Part("two", "b")], 1.0, 3, {"x": 2.0}, True, {"a": 1})
     assert isinstance(read(text).share, float)
     assert read("parts: []\nmost: null\n") == Whole([])
