@@ -26,6 +26,7 @@ PAIRS = {
     ("recipes", "tables"): "an unknown recipe is an InputError",
     ("engine", "tables"): "a cluster that does not answer is an InputError",
     ("__main__", "cli"): "it is the door to it",
+    ("eval", "train"): "a comparison trains what it compares, through what users train with",
 }
 
 # What the rooms that make data never import, so that their commands start at once and need no GPU stack.

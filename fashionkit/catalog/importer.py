@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from fashionkit.catalog import from_coco, from_masks, from_table, staging
+from fashionkit.catalog import from_coco, from_folders, from_masks, from_table, staging
 from fashionkit.catalog.assemble import begin, finish, make_shards, plain_splits
 from fashionkit.catalog.drafts import CELL_REASONS, Shard, ShardSettings, Tally, read_tallies
 from fashionkit.catalog.images import MAX_PIXELS
@@ -84,6 +84,7 @@ _READERS: dict[str, Callable[[Mapping, Path], _Reader]] = {
     "coco": from_coco.CocoReader,
     "fashionpedia": from_coco.CocoReader,
     "maskset": from_masks.MaskReader,
+    "folders": from_folders.FolderReader,
 }
 
 
@@ -132,9 +133,12 @@ def _made_from(
 
 
 def hash_source(source: Path, mapping: Mapping) -> str:
-    """Content hash of a file; of a folder, the hash over the names and sizes of its pictures and masks."""
+    """Content hash of a file; of a folder, the hash over the names and sizes of its pictures and masks (`folders`: over
+    their content, since it decides the ids)."""
     if source.is_file():
         return sha256_file(source)
+    if mapping.format == "folders":
+        return from_folders.hash_pictures(source, mapping)
     folders = [source / name for name in (mapping.image.folder, mapping.mask.folder) if name is not None]
     files = sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file())
     listed = [(path.relative_to(source).as_posix(), path.stat().st_size) for path in files]
@@ -159,6 +163,8 @@ def _stage(source: Path, mapping: Mapping, stager: staging.Stager) -> int:
         from_table.stage(table, mapping, stager)
     elif mapping.format == "maskset":
         from_masks.stage(source, mapping, stager)
+    elif mapping.format == "folders":
+        from_folders.stage(source, mapping, stager)
     else:
         from_coco.stage(source, mapping, stager)
     return stager.shards

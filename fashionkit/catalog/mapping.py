@@ -1,7 +1,7 @@
 """How a source's words become a catalogue: one YAML file (`fashionkit.mapping/1`), checked when it is loaded.
 
     schema: fashionkit.mapping/1
-    format: table | coco | fashionpedia | maskset
+    format: table | coco | fashionpedia | maskset | folders
     ontology: a recipe's name or a path; its keys are what everything below maps to
     catalog:                      what holds for the whole (see `schema.Facts`): name, scene, noun, licence, source,
                                   notes, closed_categories, countable, sole_categories, alone_categories,
@@ -45,7 +45,7 @@ from fashionkit.tables import InputError
 from fashionkit.tables.yamls import load_yaml
 
 MAPPING_SCHEMA = "fashionkit.mapping/1"
-FORMATS = ("table", "coco", "fashionpedia", "maskset")
+FORMATS = ("table", "coco", "fashionpedia", "maskset", "folders")
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 MISSING_WORDS = ("", "na", "n/a", "nan", "null", "none", "-", "?", "unknown", "not available", "not specified")
 
@@ -355,7 +355,7 @@ class _Checker:
             self._known(spec.complete, onto.categories, *at, "complete")
         if spec.confidence is not None and not 0 <= spec.confidence <= 1:
             self.fail("a share from 0 to 1 is needed", *at, "confidence", found=spec.confidence)
-        if self.mapping.format == "table" and spec.column is None:
+        if self.mapping.format in ("table", "folders") and spec.column is None:
             self.fail("`column` is missing", *at)
 
     def _keys(self, values: Values, allowed: Iterable[str], *at: str | int) -> None:
@@ -384,8 +384,9 @@ class _Checker:
             self.fail("not an encoding that is read", "table", "encoding", found=m.table.encoding, allowed=ENCODINGS)
         if m.table.delimiter is not None and len(m.table.delimiter) != 1:
             self.fail("one character is needed", "table", "delimiter", found=m.table.delimiter)
-        if m.format == "table" and (m.image.id is None or m.category.column is None):
-            self.fail("a table needs `image.id` and `category.column`", "image" if m.image.id is None else "category")
+        if m.format in ("table", "folders") and (m.image.id is None or m.category.column is None):
+            problem = f"the format `{m.format}` needs `image.id` and `category.column`"
+            self.fail(problem, "image" if m.image.id is None else "category")
         if m.image.path is not None and m.image.bytes is not None:
             self.fail("`path` and `bytes` exclude each other", "image", "bytes")
         if m.item.box and len(m.item.box) != 4:

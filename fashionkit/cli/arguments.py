@@ -8,6 +8,7 @@
         html: bool = arg("write a page instead", default=False)      # the flag `--html`
         family: list[str] = arg("only these", default=())            # `--family C1 C2`
         mapping: str = arg("mapping YAML", required=True)            # an option that must be given
+        words: list[str] = arg("what another reads", rest=True)      # all words, --help too; then the only field
 
 Types may be str, int, float, bool, Path, Literal, lists of these, and any of them `| None`. The verb gets an ordinary
 object of the class, which tests and scripts can make themselves.
@@ -19,15 +20,16 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 
-def arg(help: str, *, default: Any = MISSING, required: bool = False) -> Any:
+def arg(help: str, *, default: Any = MISSING, required: bool = False, rest: bool = False) -> Any:
     """A dataclass field that is an argument of a verb.
 
     Args:
         help: What it is, for `--help`.
         default: Value where the argument is left out; without one the argument is a positional.
         required: The argument is an option (not a positional) that must be given.
+        rest: It takes all words behind the verb as they are; the verb then prints its help itself.
     """
-    metadata = {"help": help, "required": required}
+    metadata = {"help": help, "required": required, "rest": rest}
     if isinstance(default, tuple | list):
         values = list(default)
         return field(default_factory=lambda: list(values), metadata=metadata)

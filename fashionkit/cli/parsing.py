@@ -30,6 +30,9 @@ def parse(name: str, doc: str, arguments: type, words: Sequence[str]) -> Any:
     Raises:
         ValueError: An unknown option, a missing argument, a value of another type.
     """
+    for entry in fields(arguments):
+        if entry.metadata.get("rest"):
+            return arguments(**{entry.name: list(words)})
     about, _, example = doc.partition("Example:")
     parser = jsonargparse.ArgumentParser(
         prog=f"fashionkit {name}",

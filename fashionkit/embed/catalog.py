@@ -12,7 +12,6 @@ was killed continues; what is in a part does not depend on the number of workers
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,8 +24,9 @@ import pyarrow.parquet as pq
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.images import PictureError
-from fashionkit.embed.ahead import ahead
 from fashionkit.engine import engine_session, run_shards
+from fashionkit.engine.ahead import ahead
+from fashionkit.engine.alone import LOCK, alone
 from fashionkit.engine.threads import one_thread
 from fashionkit.tables import InputError, Manifest, read_manifest, sha256_file, sweep_temporary, table_parts, write_text
 from fashionkit.tables import part_path as part_file
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 PLAN = ".embed.json"  # what decides the vectors, while the folder is unfinished
 MODEL = ".model.json"  # what the first part was made with
-LOCK = ".lock"
 WORDS = ("random", "hub", "offline")  # weights that are no path
 LOADED = (".safetensors", ".pth", ".pt", ".bin", ".json")  # files of a folder that decide what its model is
 Pixels = npt.NDArray[np.uint8]
@@ -141,18 +140,13 @@ def _finish(source: Catalog, out: Path, options: EmbedOptions, decided: dict[str
 
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Keeps a second run out of the folder; the system lets go of the lock however this one ends."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / PLAN).is_file()):
-        raise InputError("there is something already, and not of this command", file=out, hint="name a new folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError("a part of this path is a file", file=out, hint="name a new folder") from error
-    with open(out / LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError("another run writes to this folder", file=out, hint="wait for it, or end it") from error
+    """Keeps a second run, and what is not this command's, out of the folder."""
+
+    def check() -> None:
+        if out.is_dir() and any(out.iterdir()) and not (out / PLAN).is_file():
+            raise InputError("there is something already, and not of this command", file=out, hint="name a new folder")
+
+    with alone(out, check):
         yield
 
 

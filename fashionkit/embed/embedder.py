@@ -1,62 +1,68 @@
-"""Pictures and texts as vectors: the small API that applications import.
+"""Pictures and texts as vectors, attributes and styles: the small API that applications import.
 
     images ──► `vision.pictures` (one preparation) ──► backbone ──┬──► pooled ──► unit norm ──► (N, D)
-                                                                  └──► map x regions ──► (N, R, C), present (N, R)
+                            │                                     ├──► map x regions ──► (N, R, C), present (N, R)
+                            └─► colours of the same pixels ──┐    └──► map, masks ──► style network ──► (N, C)
+                                              pooled ────────┴──► attribute heads ──► state and values of each
     texts ───────────────────────────────────► text tower ──► unit norm ──► (N, D), where the backbone has one
 
-A model on disk is a folder: `model.safetensors`, `config.json` (backbone and preprocessing), `README.md`.
+A model on disk is a folder; `fashionkit.models.vision_model` says what is in it.
 
-Letters: N pictures or texts, D width of a vector, R regions, C channels of the map.
+Letters: N pictures or texts, D width of a vector, R regions, C channels of the map or classes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-import fashionkit
 from fashionkit.catalog.images import PictureError
-from fashionkit.embed.ahead import ahead
-from fashionkit.tables import InputError, write_atomic, write_text
+from fashionkit.embed.answers import Answers, StyleAnswer, answers_of
+from fashionkit.embed.style_inputs import StyleInputs, style_network
+from fashionkit.engine.ahead import ahead
+from fashionkit.models.calibration import predict
+from fashionkit.models.model_card import Metrics
+from fashionkit.models.vision_model import VisionModel
+from fashionkit.tables import InputError
 from fashionkit.vision.backbones import Backbone, build_backbone
 from fashionkit.vision.memory import keep_memory
 from fashionkit.vision.pictures import as_picture, as_tensor, sized, sized_masks
 from fashionkit.vision.pooling import present, region_pool, shrink_masks
 from fashionkit.vision.preprocess import Preprocess
-from fashionkit.vision.regions import ITEMS
-
-if TYPE_CHECKING:
-    from fashionkit.vision.regions import RegionProvider
+from fashionkit.vision.region_base import ITEMS, RegionProvider
 
 Floats = npt.NDArray[np.float32]
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+Pixels = npt.NDArray[np.uint8]
+P = TypeVar("P")
 ON_ERROR = ("raise", "skip")
 
 
 class Embedder:
-    """Turns pictures into vectors of unit norm.
+    """Turns pictures into vectors of unit norm, and into what a model's heads say of them.
 
     Args:
-        backbone: Any backbone; it is put in evaluation mode. device: Where it runs. batch: Pictures of one pass.
+        model: A model, or a backbone alone; it is put in evaluation mode. device: Where it runs.
+        batch: Pictures of one pass.
 
     Attributes:
         dim: D. preprocess: How pictures are prepared.
         fingerprint: Of weights and preprocessing: equal for equal vectors.
     """
 
-    def __init__(self, backbone: Backbone, device: str | torch.device = "cpu", batch: int = 32):
+    def __init__(self, model: VisionModel | Backbone, device: str | torch.device = "cpu", batch: int = 32):
         if batch < 1:
             raise InputError("a batch has at least 1 picture", found=batch)
         self.device, self.batch = torch.device(device), batch
-        self.backbone = backbone.eval().to(self.device)
+        self.model = (VisionModel(model) if isinstance(model, Backbone) else model).to(self.device)
+        self.backbone = self.model.backbone
         if self.device.type == "cpu":
             keep_memory()
             self.backbone.to(memory_format=torch.channels_last)
@@ -69,13 +75,15 @@ class Embedder:
         size: int | None = None,
         device: str | torch.device = "cpu",
         batch: int = 32,
+        download: bool = False,
     ) -> Embedder:
-        """An embedder by the name of its backbone, or from a folder that `save` wrote.
+        """An embedder by the name of its backbone, or from a folder that `save` or `fashionkit share` wrote.
 
         Args:
             model: `timm/<arch>`, `open_clip/<arch>`, or a folder. weights: Of a named backbone; see
                 `fashionkit.vision.weights`. It must be said: random weights are never a default here.
             size: Side of the input in pixels, where not the weights' own. device, batch: As for the class.
+            download: See `VisionModel.load`.
 
         Raises:
             InputError: No such model or weights, or a folder that holds something else.
@@ -84,38 +92,15 @@ class Embedder:
         if folder.is_dir():
             if weights is not None:
                 raise InputError("a saved model has its own weights", file=folder, column="weights", found=str(weights))
-            config = _config(folder)
-            backbone = build_backbone(
-                config["backbone"], folder / WEIGHTS, config["preprocess"]["size"] if size is None else size
-            )
-            return cls(backbone, device, batch)
+            return cls(VisionModel.load(folder, size, download), device, batch)
         if weights is None:
             hint = "say which: `offline`, `hub`, a file, or `random` to try things out"
             raise InputError("a backbone by name needs weights", found=str(model), hint=hint)
         return cls(build_backbone(str(model), weights, size), device, batch)
 
-    def save(self, folder: str | Path, about: str = "") -> Path:
-        """Writes the model for others: weights, configuration and a card.
-
-        Args:
-            folder: New, or empty. about: What it was trained on and how well it does, for the card.
-
-        Raises:
-            InputError: The folder holds something.
-        """
-        from safetensors.torch import save_file
-
-        folder = Path(folder)
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise InputError("there is something already", file=folder, hint="name a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {key: value.detach().cpu().contiguous() for key, value in self.backbone.network.state_dict().items()}
-        write_atomic(folder / WEIGHTS, lambda path: save_file(state, path))
-        config: dict[str, Any] = {"backbone": self.backbone.name, "preprocess": self.preprocess.to_dict()}
-        write_text(folder / CARD, _card(self, about))
-        config |= {"dim": self.dim, "fingerprint": self.fingerprint, "made_by": f"fashionkit {fashionkit.__version__}"}
-        write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")  # last: it makes the folder a model
-        return folder
+    def save(self, folder: str | Path, about: str = "", metrics: Metrics = ()) -> Path:
+        """Writes the model for others: weights, configuration and a card; see `VisionModel.save`."""
+        return self.model.save(folder, about, metrics)
 
     @property
     def name(self) -> str:
@@ -134,11 +119,8 @@ class Embedder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over weights and preprocessing."""
-        import hashlib
-
-        how = json.dumps(self.preprocess.to_dict(), sort_keys=True)
-        return hashlib.sha256(f"{self.backbone.fingerprint()} {how}".encode()).hexdigest()
+        """SHA-256 over the backbone's weights and preprocessing."""
+        return self.model.fingerprint
 
     def embed(self, images: Sequence[object] | object, on_error: str = "raise") -> Floats:
         """(N, D) float32 of unit norm, in the order of the pictures.
@@ -153,18 +135,18 @@ class Embedder:
         """
         images = self._listed(images, on_error)
         found, broken = np.zeros((len(images), self.dim), np.float32), np.zeros(len(images), bool)
-        for rows, pixels in self._batches(images, broken, on_error):
+        for rows, pixels in self._batches(images, broken, on_error, self._sized):
             found[rows] = self.embed_prepared(pixels)
         return _masked(found, broken) if on_error == "skip" else found
 
     @torch.inference_mode()
-    def embed_prepared(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Floats:
+    def embed_prepared(self, pixels: Sequence[Pixels]) -> Floats:
         """(n, D) float32 of unit norm of pictures that `vision.pictures.sized` made, in one pass.
 
         Args:
             pixels: n of (S, S, 3) uint8.
         """
-        return _unit(self.backbone.pooled(self._tensor(pixels)))
+        return _unit(self.backbone.pooled(self.tensor(pixels)))
 
     @torch.inference_mode()
     def regions(
@@ -197,7 +179,7 @@ class Embedder:
                 broken[number] = self._broken(number, error, on_error)
                 continue
             masks = torch.from_numpy(sized_masks(provider.regions(picture, ids[number]), self.preprocess))[None]
-            x = self.backbone.spatial(self._tensor([sized(picture, self.preprocess)])).float().cpu()
+            x = self.backbone.spatial(self.tensor([sized(picture, self.preprocess)])).float().cpu()
             pooled = region_pool(x, shrink_masks(masks, (x.shape[2], x.shape[3])))  # 1 R C
             vectors.append(F.normalize(pooled[0], dim=1).numpy())
             there.append(present(masks)[0].numpy())
@@ -207,6 +189,62 @@ class Embedder:
         if order:
             found[order], seen[order] = np.stack(vectors), np.stack(there)
         return (_masked(found, broken) if on_error == "skip" else found), seen
+
+    @torch.inference_mode()
+    def attributes(self, images: Sequence[object] | object, on_error: str = "raise") -> list[Answers | None]:
+        """What the model says of each attribute of each picture; N mappings in the order of the pictures.
+
+        Args:
+            images: As `embed`. on_error: `raise`, or `skip`: None stands for a broken picture.
+
+        Raises:
+            InputError: As `embed`; or the model has no attribute heads.
+        """
+        heads = self.model.attributes
+        if heads is None:
+            hint = "load a folder of a model that was trained on attributes (`fashionkit share` writes one)"
+            raise InputError(f"this model names no attributes: it is {self.name} alone", hint=hint)
+        images = self._listed(images, on_error)
+        found: list[Answers | None] = [None] * len(images)
+        for rows, pixels in self._batches(images, np.zeros(len(images), bool), on_error, self._sized):
+            vectors = self.backbone.pooled(self.tensor(pixels))
+            output = heads(heads.inputs(vectors, torch.from_numpy(np.stack(pixels)).to(self.device)))
+            answers = answers_of(predict(output, heads.specs, heads.calibration), heads.specs)
+            for row, answer in zip(rows, answers, strict=True):
+                found[row] = answer
+        return found
+
+    @torch.inference_mode()
+    def style(
+        self,
+        images: Sequence[object] | object,
+        ids: Sequence[str] | None = None,
+        provider: RegionProvider | None = None,
+        on_error: str = "raise",
+    ) -> StyleAnswer:
+        """The style of each picture, with how much each item counted.
+
+        Args:
+            images, on_error: As `embed`; rows of broken pictures are masked with `skip`.
+            ids: N picture ids, for providers that look them up.
+            provider: Finds the items; None: the one that the model was trained with.
+
+        Raises:
+            InputError: As `embed`; or the model names no styles, or needs a provider that cannot be built here.
+        """
+        style, images = style_network(self.model), self._listed(images, on_error)
+        inputs = StyleInputs(self.model, len(images), ids, provider)
+        shape, broken = (len(images), len(style.streams)), np.zeros(len(images), bool)
+        probability, gates = np.zeros((len(images), len(style.classes)), np.float32), np.zeros(shape, np.float32)
+        held = np.zeros(shape, bool)
+        for rows, prepared in self._batches(images, broken, on_error, inputs):
+            cells = self.backbone.spatial(self.tensor([each.pixels for each in prepared]))
+            output = style(cells, *inputs.beside(prepared, self.device))
+            for whole, part in zip((probability, gates, held), output, strict=True):
+                whole[rows] = part.cpu().numpy()
+        if on_error == "skip":
+            probability, gates = _masked(probability, broken), _masked(gates, broken)
+        return StyleAnswer(style.classes, probability, style.streams, gates, held)
 
     @torch.inference_mode()
     def text(self, texts: Sequence[str]) -> Floats:
@@ -230,29 +268,33 @@ class Embedder:
         return [images] if one or not isinstance(images, Iterable) else list(images)
 
     def _batches(
-        self, images: Sequence[object], broken: npt.NDArray[np.bool_], on_error: str
-    ) -> Iterator[tuple[list[int], list[npt.NDArray[np.uint8]]]]:
-        """Rows and prepared pixels of pictures that could be read, a batch at a time; marks the others."""
+        self,
+        images: Sequence[object],
+        broken: npt.NDArray[np.bool_],
+        on_error: str,
+        prepare: Callable[[list[int], list[Image.Image]], list[P]],
+    ) -> Iterator[tuple[list[int], list[P]]]:
+        """Rows of pictures that could be read, and what `prepare` made of them, a batch at a time; marks the others."""
 
-        def load(rows: range) -> list[tuple[int, npt.NDArray[np.uint8] | PictureError]]:
-            found: list[tuple[int, npt.NDArray[np.uint8] | PictureError]] = []
+        def load(rows: range) -> tuple[dict[int, PictureError], list[int], list[P]]:
+            wrong, pictures = {}, {}
             for row in rows:
                 try:
-                    found.append((row, sized(as_picture(images[row]), self.preprocess)))
+                    pictures[row] = as_picture(images[row])
                 except PictureError as error:
-                    found.append((row, error))
-            return found
+                    wrong[row] = error
+            good = list(pictures)
+            return wrong, good, prepare(good, list(pictures.values())) if good else []
 
         parts = (range(lo, min(lo + self.batch, len(images))) for lo in range(0, len(images), self.batch))
-        for loaded in ahead(load, parts):
-            good: list[tuple[int, npt.NDArray[np.uint8]]] = []
-            for row, what in loaded:
-                if isinstance(what, PictureError):
-                    broken[row] = self._broken(row, what, on_error)
-                else:
-                    good.append((row, what))
-            if good:
-                yield [row for row, _ in good], [pixels for _, pixels in good]
+        for wrong, rows, prepared in ahead(load, parts):
+            for row, error in wrong.items():
+                broken[row] = self._broken(row, error, on_error)
+            if rows:
+                yield rows, prepared
+
+    def _sized(self, rows: list[int], pictures: list[Image.Image]) -> list[Pixels]:
+        return [sized(picture, self.preprocess) for picture in pictures]
 
     def _broken(self, number: int, error: PictureError, on_error: str) -> bool:
         if on_error == "raise":
@@ -260,7 +302,8 @@ class Embedder:
             raise InputError(f"picture {number}: {error}", hint=hint) from error
         return True
 
-    def _tensor(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+    def tensor(self, pixels: Sequence[Pixels]) -> Tensor:
+        """(n, 3, S, S) of n prepared pictures, normalised, on the device."""
         x = as_tensor(pixels, self.preprocess).to(self.device)
         return x.to(memory_format=torch.channels_last) if self.device.type == "cpu" else x
 
@@ -274,32 +317,3 @@ def _masked(found: Floats, broken: npt.NDArray[np.bool_]) -> Floats:
     mask = np.broadcast_to(broken.reshape(-1, *[1] * (found.ndim - 1)), found.shape)
     masked: Any = np.ma.MaskedArray(found, mask=mask)
     return masked
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file() or not (folder / WEIGHTS).is_file():
-        hint = f"a model is a folder with {CONFIG} and {WEIGHTS}, as Embedder.save writes it"
-        raise InputError("this folder holds no model", file=folder, hint=hint)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        name, how = config["backbone"], Preprocess.from_dict(config["preprocess"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the configuration is damaged: {error}", file=path) from error
-    return {"backbone": str(name), "preprocess": how.to_dict()}
-
-
-def _card(model: Embedder, about: str) -> str:
-    how = model.preprocess
-    return f"""# {model.name}
-
-{about or "Nothing was said about what this model was trained on."}
-
-Vectors of {model.dim} numbers, of unit norm, from pictures of {how.size} px. Use:
-
-```python
-from fashionkit import Embedder
-
-vectors = Embedder.load("this/folder").embed(["photo.jpg"])
-```
-"""

@@ -72,14 +72,14 @@ def read_items(spec: RegionsSpec) -> Items:
     if len(set(groups.tolist())) < spec.folds:
         raise InputError(f"{spec.folds} folds need as many groups of pictures", file=spec.catalog, column="folds")
     names = np.array([row["category"] for row in rows])
-    kept = [name for name in np.unique(names) if _fewest(names == name, groups, spec) >= spec.least]
+    kept = [name for name in sorted(set(names.tolist())) if _fewest(names == name, groups, spec) >= spec.least]
     if len(kept) < 2:
         problem = f"fewer than two categories have {spec.least} items with masks in every training part"
         raise InputError(problem, file=spec.catalog, column="least", found=kept)
     at = np.flatnonzero(np.isin(names, kept))
     rows = [rows[i] for i in at]
     area = np.array([_mask(spec, row).mean() * _share(row, sizes[row["image_id"]]) for row in rows])
-    return Items(rows, sizes, groups[at], np.searchsorted(kept, names[at]), list(map(str, kept)), area)
+    return Items(rows, sizes, groups[at], np.searchsorted(kept, names[at]), kept, area)
 
 
 def keep_features(spec: RegionsSpec, folder: Path, one: RegionBackbone, view: View) -> str:

@@ -146,7 +146,7 @@ class Irsn(nn.Module):
             ValueError: A missing or misshapen input, masks outside 0..1, or features that are no finite numbers.
         """
         self._check(feature_map, masks, general)
-        b, streams, held = len(feature_map), [], []
+        b, streams, held = feature_map.shape[0], [], []
         if self.config.use_map:
             streams.append(self.from_map(feature_map.mean(dim=(2, 3)))[:, None])  # (B, 1, E)
         if "general" in self.config.streams:
@@ -189,7 +189,7 @@ class Irsn(nn.Module):
         config = self.config
         if feature_map.ndim != 4 or feature_map.shape[1] != config.channels or min(feature_map.shape[2:]) < 1:
             raise ValueError(f"the map is (B, {config.channels}, h, w); got {tuple(feature_map.shape)}")
-        b = len(feature_map)
+        b = feature_map.shape[0]
         if config.use_regions and (masks is None or masks.ndim != 4 or masks.shape[:2] != (b, config.items)):
             raise ValueError(f"masks are ({b}, {config.items}, H, W); got {None if masks is None else [*masks.shape]}")
         looked = [feature_map]

@@ -1,13 +1,13 @@
 """Data modules over a catalogue: one for a label of pictures (style), one for attributes of items.
 
-    catalogue ─► labels or attributes ─► rows of each split ─► `Examples` ─► `ResumableLoader` ─► batches (dicts)
-                                             preprocessing, side: from the task's backbone ─┘
+catalogue ─► labels or attributes ─► rows of each split ─► `Examples` ─► `ResumableLoader` ─► batches (dicts)
+                                         preprocessing, side: from the task's backbone ─┘
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -15,11 +15,11 @@ import torch
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.schema import SPLITS
-from fashionkit.models.attributes import Targets
+from fashionkit.models.targets import Targets
 from fashionkit.tables import InputError
 from fashionkit.train.labels import read_labels, read_statements
 from fashionkit.train.loader import Batches, ResumableLoader
-from fashionkit.train.pictures import CatalogPictures, Examples, collated
+from fashionkit.train.pictures import CatalogPictures, Examples
 from fashionkit.vision.augment import Augment
 from fashionkit.vision.preprocess import Preprocess
 from fashionkit.vision.regions import MaskCache
@@ -30,11 +30,13 @@ class PictureData(L.LightningDataModule):
 
     Args:
         catalog: Its folder. augment: Preset of random changes in training (`fashionkit.vision.augment`).
-        regions: Which region provider finds items; None: no masks. masks: Folder in which masks are kept.
-        features: Folder of cached features that stand in for pixels. general: Folder of vectors of a frozen general
-            backbone.
+        regions: Which region provider finds items (`fashionkit.vision.regions.build_regions`); None: no masks.
+        masks: Folder in which masks are kept. features: Folder of cached features that stand in for pixels.
+        general: Folder of vectors of a frozen general backbone: of `fashionkit embed`, or cached features.
         batch: Rows of a batch in each process. workers: Processes that prepare batches; 0: the training process.
+        memory: MiB for pictures that are kept decoded, shared among the workers.
         seed: Of the order and the changes. limit: At most so many training pictures, the first of an order by `seed`.
+        predict: Which split `predict` is about.
     """
 
     def __init__(
@@ -47,25 +49,30 @@ class PictureData(L.LightningDataModule):
         general: str | None = None,
         batch: int = 64,
         workers: int = 0,
+        memory: int = 1024,
         seed: int = 0,
         limit: int | None = None,
+        predict: str = "test",
     ):
         super().__init__()
         self.save_hyperparameters()
-        if limit is not None and limit < 1:
-            raise InputError("at least one training picture is needed", column="limit", found=limit)
+        for name, value, least in (("limit", limit, 1), ("batch", batch, 1), ("workers", workers, 0)):
+            if value is not None and value < least:
+                raise InputError(f"a number of at least {least} is needed", column=name, found=value)
+        if predict not in SPLITS:
+            raise InputError("no such split", column="predict", found=predict, allowed=SPLITS)
         self.source = Catalog(catalog)
         self.augment, self.regions, self.masks, self.features, self.general = augment, regions, masks, features, general
-        self.batch, self.workers, self.seed, self.limit = batch, workers, seed, limit
+        self.batch, self.workers, self.memory, self.seed, self.limit = batch, workers, memory, seed, limit
+        self.predict = predict
         self.examples: dict[str, Examples] = {}
+        self._pictures: CatalogPictures | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """What a task must know of the data before it can be built, in plain types; `general` is the width of the
         general vector, 0 without one."""
-        from fashionkit.vision.features import FeatureStore
-
-        return {"general": 0 if self.general is None else FeatureStore(self.general).dim}
+        return {"general": 0 if self.general is None else read_vectors(self.general).dim}
 
     def rows(self, split: str) -> tuple[list[str], Mapping[str, Any]]:
         """Ids and targets of a split."""
@@ -73,28 +80,29 @@ class PictureData(L.LightningDataModule):
 
     def prepare(self, preprocess: Preprocess) -> None:
         """Makes the examples of each split for a network."""
-        for split in SPLITS:
-            ids, targets = self.rows(split)
-            if split == "train" and self.limit is not None:
-                kept = np.sort(np.random.default_rng([self.seed, 1]).permutation(len(ids))[: self.limit])
-                ids, targets = [ids[row] for row in kept], _take(targets, torch.from_numpy(kept))
+        found = {split: self._rows(split) for split in SPLITS}
+        number = sum(len(ids) for ids, _ in found.values())
+        for split, (ids, targets) in found.items():
             if split != "test" and not ids:
                 raise InputError(f"the split {split!r} has no picture", file=self.source.path)
+            pictures = self._of(ids)
             self.examples[split] = Examples(
-                CatalogPictures(self.source, ids),
+                pictures,
                 targets,
                 preprocess,
                 Augment(self.augment, preprocess.size, self.seed) if split == "train" and self.augment else None,
-                self._provider(),
+                self._provider(pictures),
                 MaskCache(self.masks) if self.masks else None,
                 self._features(ids),
+                (self.memory << 20) * len(ids) // (number * max(1, self.workers)),
             )
 
     def setup(self, stage: str) -> None:
         """Lightning calls it in every process."""
         if not self.examples:
             assert self.trainer is not None
-            self.prepare(self.trainer.lightning_module.preprocess)
+            task: Any = self.trainer.lightning_module
+            self.prepare(task.preprocess)
 
     def train_dataloader(self) -> ResumableLoader:
         return self.loader("train", shuffle=True)
@@ -105,21 +113,45 @@ class PictureData(L.LightningDataModule):
     def test_dataloader(self) -> ResumableLoader:
         return self.loader("test")
 
+    def predict_dataloader(self) -> ResumableLoader:
+        return self.loader(self.predict)
+
     def loader(self, split: str, shuffle: bool = False) -> ResumableLoader:
         """Batches of a split, those of this process only."""
-        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        rank, world, pin = 0, 1, False
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+            pin = self.trainer.strategy.root_device.type == "cuda"
         examples = self.examples[split]
+        if not len(examples):
+            raise InputError(f"the split {split!r} has no picture", file=self.source.path)
         batches = Batches(len(examples), self.batch, self.seed, shuffle, rank, world)
         return ResumableLoader(
-            examples, batches, collate_fn=collated, num_workers=self.workers, persistent_workers=self.workers > 0
+            examples,
+            batches,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=pin,
+            worker_init_fn=_begin_worker,
         )
 
-    def _provider(self) -> Any:
+    def _rows(self, split: str) -> tuple[list[str], Mapping[str, Any]]:
+        ids, targets = self.rows(split)
+        if split == "train" and self.limit is not None:
+            kept = np.sort(np.random.default_rng([self.seed, 1]).permutation(len(ids))[: self.limit])
+            ids, targets = [ids[row] for row in kept], _take(targets, torch.from_numpy(kept))
+        return ids, targets
+
+    def _of(self, ids: Sequence[str]) -> CatalogPictures:
+        self._pictures = self._pictures or CatalogPictures(self.source, [])
+        return self._pictures.of(ids)
+
+    def _provider(self, pictures: CatalogPictures) -> Any:
         if self.regions is None:
             return None
         from fashionkit.vision.regions import build_regions
 
-        return build_regions(self.regions, self.source)
+        return build_regions(self.regions, self.source, pictures.ids, pictures.named)
 
     def _features(self, ids: Sequence[str]) -> dict[str, Any]:
         from fashionkit.vision.features import FeatureStore
@@ -127,9 +159,9 @@ class PictureData(L.LightningDataModule):
         found: dict[str, Any] = {}
         if self.features is not None:
             store = FeatureStore(self.features)
-            found |= {"map": store.maps(ids), "vector": store.vectors(ids)}
+            found |= {"map": store.rows("map", ids), "vector": store.vectors(ids)}  # maps are large, and read lazily
         if self.general is not None:
-            found["general"] = FeatureStore(self.general).vectors(ids)
+            found["general"] = read_vectors(self.general).get(ids)
         return found
 
 
@@ -167,18 +199,67 @@ class AttributeData(PictureData):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """With `specs`, of the heads."""
+        """With `specs`, of the heads, and of cached features `features`: their fingerprint, and Q, 0 without colour."""
+        from fashionkit.vision.features import FeatureStore
+
         specs = [{"name": s.name, "values": list(s.values), "exclusive": s.exclusive} for s in self._statements.specs]
-        return {**super().facts, "specs": specs}
+        kept: dict[str, Any] | None = None
+        if self.features is not None:
+            store = FeatureStore(self.features)
+            kept = {"fingerprint": store.fingerprint, "colour": store.shapes.get("colour", (0,))[0]}
+        return {**super().facts, "specs": specs, "features": kept}
 
     def rows(self, split: str) -> tuple[list[str], Mapping[str, Any]]:
         found = self._statements
         at = [row for row, name in enumerate(found.splits) if name == split]
         targets = Targets.encode(found.specs, [found.rows[row] for row in at])
-        return [found.ids[row] for row in at], {"values": targets.values, "state": targets.state}
+        more = {"group": torch.from_numpy(found.groups[at])}
+        return [found.ids[row] for row in at], {"values": targets.values, "state": targets.state, **more}
+
+    def _features(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Vectors and colour statistics; heads need no maps."""
+        from fashionkit.vision.features import FeatureStore
+
+        if self.features is None:
+            return {}
+        store = FeatureStore(self.features)
+        return {name: store.rows(name, ids) for name in ("vector", "colour") if name in store.shapes}
 
 
 def _take(targets: Any, rows: torch.Tensor) -> Any:
     return {k: _take(v, rows) for k, v in targets.items()} if isinstance(targets, Mapping) else targets[rows]
 
 
+class GeneralVectors(NamedTuple):
+    """Vectors by id: their width D, and `get(ids)`, which gives (n, D) and raises InputError for an id without one."""
+
+    dim: int
+    get: Callable[[Sequence[str]], Any]
+
+
+def read_vectors(folder: str) -> GeneralVectors:
+    """Vectors of pictures from a folder of either kind.
+
+    Raises:
+        InputError: No such folder, unfinished, or of another kind.
+    """
+    from fashionkit.tables import read_manifest
+    from fashionkit.vectors import EmbeddingStore
+    from fashionkit.vision.features import FeatureStore
+
+    kind = read_manifest(folder).kind
+    if kind == "vectors":
+        store = EmbeddingStore(folder)
+        return GeneralVectors(store.dim, store.get)
+    if kind == "features":
+        cached = FeatureStore(folder)
+        return GeneralVectors(cached.dim, cached.vectors)
+    hint = "`fashionkit embed` makes vectors"
+    raise InputError("no folder of vectors", file=folder, found=kind, allowed=("vectors", "features"), hint=hint)
+
+
+def _begin_worker(number: int) -> None:
+    """Workers share the cores: OpenCV's own threads in each of them would fight over them."""
+    import cv2
+
+    cv2.setNumThreads(0)

@@ -1,20 +1,23 @@
 """Batches whose content depends on seed, epoch and number alone, so that a run can go on in the middle of an epoch.
 
     (seed, epoch) ──► order of all rows ──► batch 0, 1, 2, … ──► every world-th of them to each process
-                                               ▲
-                     state_dict: epoch, batches handed out
+                        ▲                                              │
+              Lightning says the epoch               state_dict: epoch, batches handed out
 
 Nothing here reads a stream of random numbers: whoever knows where a run stood can draw what comes next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fashionkit.tables import InputError
 
 Key = tuple[int, int]  # epoch, row
 
@@ -53,32 +56,84 @@ class Batches(Sampler[list[Key]]):
             at = min(number * self.world + self.rank, count - 1)
             yield [(self.epoch, int(row)) for row in order[at * self.batch : (at + 1) * self.batch]]
 
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is of this epoch: from its beginning, unless it is the one that was gone into already."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
 
-class ResumableLoader(DataLoader[Any]):
-    """A DataLoader over `Batches` that knows how far it is. Lightning keeps its state in every checkpoint.
+
+class ResumableLoader:
+    """Batches of a data set, that know how far they are. Lightning keeps their state in every checkpoint.
+
+    It holds a DataLoader rather than being one, since Lightning rebuilds DataLoaders with samplers of its own.
 
     Args:
-        dataset: Takes keys (epoch, row). batches: Which. options: Of `DataLoader`.
+        dataset: Takes keys (epoch, row). batches: Which. collate_fn: Makes a batch of what the data set gives.
+        options: Of `DataLoader`.
     """
 
-    def __init__(self, dataset: Any, batches: Batches, **options: Any):
+    def __init__(
+        self, dataset: Dataset[Any], batches: Batches, collate_fn: Callable[[Any], Any] | None = None, **options: Any
+    ):
+        self.dataset = dataset
+        # Lightning looks under these names for whom to tell the epoch.
+        self.sampler, self.batch_sampler = batches, None
         # A generator of its own: otherwise each pass takes a number from the global one, which dropout reads.
-        super().__init__(dataset, batch_sampler=batches, generator=torch.Generator().manual_seed(0), **options)
-        self._batches, self._handed = batches, 0
+        self._loader: DataLoader[Any] = DataLoader(
+            _Guarded(dataset),
+            batch_sampler=batches,
+            collate_fn=partial(_collated, collate_fn),
+            generator=torch.Generator().manual_seed(0),
+            **options,
+        )
+        self._handed = 0
 
-    def __iter__(self) -> Any:
-        self._handed = self._batches.start
-        for batch in super().__iter__():
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        """A pass over what is left of the epoch.
+
+        Raises:
+            InputError: As the data set raised it, also where a worker process did.
+        """
+        self._handed = self.sampler.start
+        for batch in self._loader:
+            if isinstance(batch, InputError):
+                raise batch
             self._handed += 1
             yield batch
-        self._batches.epoch, self._batches.start, self._handed = self._batches.epoch + 1, 0, 0
+        self.sampler.set_epoch(self.sampler.epoch + 1)
+        self._handed = 0
 
     def state_dict(self) -> dict[str, int]:
         """Where the run stands."""
-        return {"epoch": self._batches.epoch, "batch": self._handed}
+        return {"epoch": self.sampler.epoch, "batch": self._handed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on there."""
-        self._batches.epoch, self._batches.start = state["epoch"], state["batch"]
-        if self._batches.start >= len(self._batches):
-            self._batches.epoch, self._batches.start = self._batches.epoch + 1, 0
+        self.sampler.epoch, self.sampler.start = state["epoch"], state["batch"]
+        if self.sampler.start >= len(self.sampler):
+            self.sampler.set_epoch(state["epoch"] + 1)
+
+
+class _Guarded(Dataset[Any]):
+    """A data set whose errors for users come as values: a worker process would wrap them into a traceback."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, keys: list[Key]) -> Any:
+        try:
+            if hasattr(self.dataset, "__getitems__"):
+                return self.dataset.__getitems__(keys)
+            return [self.dataset[key] for key in keys]
+        except InputError as error:
+            return error
+
+
+def _collated(collate: Callable[[Any], Any] | None, batch: Any) -> Any:
+    return batch if collate is None or isinstance(batch, InputError) else collate(batch)

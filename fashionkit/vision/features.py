@@ -1,18 +1,20 @@
 """Features of pictures kept on disk by id: what a frozen backbone says once, for every training run that asks.
 
-    pictures ─► `sized` ─► backbone ─┬─► pooled (D)      ─► part-00000.safetensors: vector (n, D), map (n, C, h, w) float16
-                                     └─► map (C, h, w)   ─► ids: rows/part-00000.parquet
-                                                            all parts there ─► manifest: fingerprint, preprocessing
+    pictures ─► `sized` ─┬─► backbone ─┬─► vector (D)       ┐
+                         │             └─► map (C, h, w)    ├─► features/part-00000.safetensors, float16
+                         └─► colour statistics (Q)          ┘   all parts there ─► rows (ids), manifest
 
 One folder serves IRSN, attribute heads and question-answer models alike; its fingerprint says of which weights and
-which preparation. A part is whole or absent, so a run that was killed makes the parts that are missing.
+which preparation. A part is whole or absent, so a run that was killed makes the parts that are missing. Each part is
+made with one thread of torch, so what is in it depends neither on the cores nor on the number of workers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,17 @@ import pyarrow as pa
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from torch import Tensor
 
+from fashionkit.catalog.images import PictureError
+from fashionkit.engine import run_shards
+from fashionkit.engine.ahead import ahead
+from fashionkit.engine.alone import LOCK, alone
+from fashionkit.engine.threads import one_thread
 from fashionkit.tables import (
     InputError,
     Manifest,
     part_path,
-    read_manifest,
-    read_table,
     sweep_temporary,
     write_atomic,
     write_manifest,
@@ -36,155 +42,177 @@ from fashionkit.tables import (
     write_text,
 )
 from fashionkit.vision.backbones import Backbone
+from fashionkit.vision.colour import colour_statistics
+from fashionkit.vision.feature_store import KIND, SCHEMA, FeatureRows, FeatureStore, Half, feature_key, part_file
 from fashionkit.vision.memory import keep_memory
-from fashionkit.vision.pictures import as_tensor, sized
-from fashionkit.vision.preprocess import Preprocess
+from fashionkit.vision.pictures import as_picture, as_tensor, sized
 
-KIND, SCHEMA = "features", 1
-ROWS = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("part", pa.int32(), nullable=False)])
+__all__ = ["FeatureRows", "FeatureStore", "cache_features", "feature_key"]
+
+MANIFEST, PLAN = "manifest.json", "plan.json"  # what decides the features
+ROWS = pa.schema([pa.field("id", pa.string(), nullable=False)])
 Pixels = npt.NDArray[np.uint8]
 
 
-def feature_key(backbone: Backbone) -> str:
-    """SHA-256 over weights and preprocessing: equal for equal features."""
-    how = json.dumps(backbone.preprocess.to_dict(), sort_keys=True)
-    return hashlib.sha256(f"{backbone.fingerprint()} {how}".encode()).hexdigest()
+@dataclass
+class _Work:
+    """What a worker needs beside the ids of a part."""
+
+    folder: Path
+    backbone: Backbone
+    picture: Callable[[str], Any]
+    tensors: tuple[str, ...]
+    batch: int
 
 
-@torch.inference_mode()
+_work: _Work | None = None
+
+
 def cache_features(
     folder: str | Path,
     backbone: Backbone,
     ids: Sequence[str],
     picture: Callable[[str], Any],
     maps: bool = True,
-    part: int = 1024,
+    colour: bool = True,
+    part: int = 512,
     batch: int = 32,
-    progress: Callable[[int], None] = lambda done: None,
+    workers: int = 1,
+    describe: str = "",
 ) -> FeatureStore:
     """Writes the features of pictures, or goes on where a run was stopped.
 
     Args:
-        folder: New, or of the same call before. backbone: In evaluation mode. ids: Of the pictures, each once.
-        picture: The picture of an id, upright. maps: Keep maps beside vectors.
-        part: Pictures of a file. batch: Of a pass. progress: Told how many more are done.
+        folder: New, or of the same call before. backbone: It is put in evaluation mode. ids: Of the pictures.
+        picture: The picture of an id, of any kind that `fashionkit.vision.pictures.as_picture` takes.
+        maps: Keep maps. colour: Keep colour statistics. part: Pictures of a file. batch: Of a pass.
+        workers: Processes; above 1 they are forked, so torch should not have used several threads before.
+        describe: Label of the progress; nothing is shown where it is empty.
 
     Raises:
-        InputError: An id twice, none, or a folder that holds the features of something else.
+        InputError: An id twice, none, a picture that cannot be read, a feature that float16 does not hold, a folder
+            that holds something else, or another run writes to it.
     """
     folder, names = Path(folder), list(ids)
     if not names or len(set(names)) < len(names):
         raise InputError("features need pictures, and each id once", file=folder, found=f"{len(names)} ids")
-    asked = {"fingerprint": feature_key(backbone), "backbone": backbone.name, "maps": maps, "part": part}
-    asked |= {"ids": hashlib.sha256("\n".join(names).encode()).hexdigest()}
-    asked |= {"preprocess": backbone.preprocess.to_dict(), "dim": backbone.dim, "channels": backbone.channels}
-    if _begun(folder, asked):
-        return FeatureStore(folder)
-    keep_memory()
+    if part < 1 or batch < 1:
+        raise InputError("parts and batches have at least 1 picture", found=f"part {part}, batch {batch}")
+    tensors = ("vector", *["map"] * maps, *["colour"] * colour)
     backbone.eval().to(memory_format=torch.channels_last)
-    for number, lo in enumerate(range(0, len(names), part)):
-        rows = names[lo : lo + part]
-        file = _file(folder, number)
-        if not file.exists():
-            found = _computed(backbone, [picture, rows], maps, batch)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, lambda path, found=found: save_file(found, path))
-        table = pa.table([pa.array(rows), pa.array([number] * len(rows), pa.int32())], ROWS)
-        write_table(part_path(folder, "rows", number), table)
-        progress(len(rows))
-    params = {key: value for key, value in asked.items() if key not in ("part", "ids")}
-    write_manifest(folder, Manifest(KIND, SCHEMA, params=params, counts={"features": len(names)}))
+    keep_memory()
+    with one_thread():
+        asked: dict[str, Any] = {
+            "fingerprint": feature_key(backbone),
+            "backbone": backbone.name,
+            "tensors": list(tensors),
+        }
+        asked |= {"preprocess": backbone.preprocess.to_dict(), "part": part, "ids": _hash(names)}
+        if not _finished(folder, asked):
+            with alone(folder, lambda: _refuse_others(folder)):
+                write_text(folder / PLAN, _text(asked))
+                sweep_temporary(folder)
+                _make(_Work(folder, backbone, picture, tensors, batch), names, part, workers, describe)
+                _finish(folder, names, asked)
     return FeatureStore(folder)
 
 
-def _computed(backbone: Backbone, source: list[Any], maps: bool, batch: int) -> dict[str, npt.NDArray[np.float16]]:
-    picture, rows = source
-    vectors, cells = [], []
-    for lo in range(0, len(rows), batch):
-        pixels = [sized(picture(name), backbone.preprocess) for name in rows[lo : lo + batch]]
-        x = as_tensor(pixels, backbone.preprocess).to(memory_format=torch.channels_last)
-        one, two = backbone.both(x)
-        cells.append(one.half().numpy() if maps else None)
-        vectors.append(two.half().numpy())
-    found = {"vector": np.ascontiguousarray(np.concatenate(vectors))}
-    return {**found, "map": np.ascontiguousarray(np.concatenate(cells))} if maps else found
+def _make(work: _Work, names: list[str], part: int, workers: int, describe: str) -> None:
+    """Writes the parts that are missing."""
+    global _work
+    shards = [(number, names[lo : lo + part]) for number, lo in enumerate(range(0, len(names), part))]
+    left = [shard for shard in shards if not part_file(work.folder, shard[0]).exists()]
+    total = sum(len(some) for _, some in left)
+    try:
+        for _ in run_shards(
+            _part, left, workers, initializer=_begin, initargs=(work,), describe=describe, total_rows=total, rows=int
+        ):
+            pass
+    finally:
+        _work = None
 
 
-def _begun(folder: Path, asked: dict[str, Any]) -> bool:
-    """Whether all is there; refuses a folder of something else."""
-    plan = folder / "plan.json"
-    text = json.dumps(asked, indent=1, sort_keys=True) + "\n"
-    if plan.exists():
-        if plan.read_text(encoding="utf-8") != text:
-            hint = "name a new folder, or remove this one"
-            raise InputError("the folder holds features of other pictures or weights", file=folder, hint=hint)
-        sweep_temporary(folder)
-        return (folder / "manifest.json").exists()
-    if folder.exists() and any(folder.iterdir()):
+def _begin(work: _Work) -> None:
+    global _work
+    _work = work
+
+
+def _part(shard: tuple[int, list[str]]) -> int:
+    """Makes one part; returns how many pictures it has."""
+    assert _work is not None, "a worker is set up before its first part"
+    number, names = shard
+    found: dict[str, Half] = {}
+    with one_thread(), torch.inference_mode():
+        for lo, batch in _computed(_work, names):
+            for name, values in batch.items():
+                whole = found.setdefault(name, np.empty((len(names), *values.shape[1:]), np.float16))
+                whole[lo : lo + len(values)] = _halves(name, values, names[lo:])
+    write_atomic(part_file(_work.folder, number), lambda path: save_file(found, path))
+    return len(names)
+
+
+def _computed(work: _Work, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """The features of a batch after the other; the next batch is decoded while this one is in the network."""
+
+    def load(lo: int) -> tuple[int, Pixels]:
+        return lo, np.stack([_sized(work, name) for name in names[lo : lo + work.batch]])
+
+    for lo, pixels in ahead(load, range(0, len(names), work.batch)):
+        x = as_tensor(pixels, work.backbone.preprocess).to(memory_format=torch.channels_last)
+        cells, vector = work.backbone.both(x)
+        found = {"vector": vector, "map": cells}
+        if "colour" in work.tensors:
+            found["colour"] = colour_statistics(torch.from_numpy(pixels))
+        yield lo, {name: found[name] for name in work.tensors}
+
+
+def _sized(work: _Work, name: str) -> Pixels:
+    try:
+        return sized(as_picture(work.picture(name)), work.backbone.preprocess)
+    except PictureError as error:
+        raise InputError(f"picture {name!r}: {error}", file=work.folder) from error
+
+
+def _halves(name: str, values: Tensor, names: Sequence[str]) -> Half:
+    halves: Half = values.half().numpy()
+    if not np.isfinite(halves).all():
+        row = int(np.flatnonzero(~np.isfinite(halves).reshape(len(halves), -1).all(1))[0])
+        most = float(values[row].float().abs().max())
+        problem = f"the {name} of picture {names[row]!r} does not fit float16, which ends at 65504"
+        hint = "the weights do not fit the network, or the network is not normalised; such features train nothing"
+        raise InputError(problem, found=f"{most:.4g}", hint=hint)
+    return halves
+
+
+def _finish(folder: Path, names: list[str], asked: dict[str, Any]) -> None:
+    with safe_open(part_file(folder, 0), framework="numpy") as first:
+        shapes = {name: list(first.get_slice(name).get_shape()[1:]) for name in asked["tensors"]}
+    write_table(part_path(folder, "rows", 0), pa.table([pa.array(names)], ROWS))
+    params = {**asked, "shapes": shapes}
+    write_manifest(folder, Manifest(KIND, SCHEMA, params=params, counts={"features": len(names)}))
+    (folder / LOCK).unlink(missing_ok=True)
+
+
+def _finished(folder: Path, asked: dict[str, Any]) -> bool:
+    """Whether all is there; refuses a folder of other features."""
+    plan = folder / PLAN
+    if not plan.is_file():
+        return False
+    if plan.read_text(encoding="utf-8") != _text(asked):
+        hint = "name a new folder, or remove this one"
+        raise InputError("the folder holds features of other pictures, weights or settings", file=folder, hint=hint)
+    return (folder / MANIFEST).exists()
+
+
+def _refuse_others(folder: Path) -> None:
+    there = [path for path in folder.iterdir() if path.name != LOCK] if folder.is_dir() else []
+    if there and not (folder / PLAN).is_file():
         raise InputError("the folder holds something else", file=folder, hint="name a new one")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(plan, text)
-    return False
 
 
-def _file(folder: Path, number: int) -> Path:
-    return folder / "features" / f"part-{number:05d}.safetensors"
+def _text(asked: dict[str, Any]) -> str:
+    return json.dumps(asked, indent=1, sort_keys=True) + "\n"
 
 
-class FeatureStore:
-    """A finished folder of features.
-
-    Args:
-        folder: As `cache_features` wrote it.
-
-    Attributes:
-        ids: Of all pictures. dim: D. channels: C. fingerprint: Of weights and preprocessing. preprocess: The latter.
-
-    Raises:
-        InputError: No such folder, or one that is not finished.
-    """
-
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder, KIND, SCHEMA)
-        params = self.manifest.params
-        self.dim, self.channels, self.fingerprint = params["dim"], params["channels"], params["fingerprint"]
-        self.preprocess = Preprocess.from_dict(params["preprocess"])
-        rows = read_table(self.folder, "rows")
-        self.ids: list[str] = rows["id"].to_pylist()
-        parts = np.asarray(rows["part"])
-        starts = np.searchsorted(parts, np.arange(parts[-1] + 1))
-        self._at = {name: (int(p), row - int(starts[p])) for row, (name, p) in enumerate(zip(self.ids, parts, strict=True))}
-
-    def vectors(self, ids: Sequence[str]) -> npt.NDArray[np.float16]:
-        """(n, D) float16, not normed.
-
-        Raises:
-            InputError: An id that is not there.
-        """
-        return self._gathered("vector", ids)
-
-    def maps(self, ids: Sequence[str]) -> npt.NDArray[np.float16]:
-        """(n, C, h, w) float16.
-
-        Raises:
-            InputError: An id that is not there, or the folder has no maps.
-        """
-        if not self.manifest.params["maps"]:
-            raise InputError("the folder holds vectors only", file=self.folder, hint="make it with maps")
-        return self._gathered("map", ids)
-
-    def _gathered(self, name: str, ids: Sequence[str]) -> npt.NDArray[np.float16]:
-        missing = [i for i in ids if i not in self._at]
-        if missing:
-            raise InputError("no features of this picture", file=self.folder, found=missing[0])
-        wanted: dict[int, list[tuple[int, int]]] = {}
-        for to, i in enumerate(ids):
-            wanted.setdefault(self._at[i][0], []).append((to, self._at[i][1]))
-        found: Any = None
-        for number, pairs in wanted.items():
-            with safe_open(_file(self.folder, number), framework="numpy") as tensors:
-                values = tensors.get_tensor(name)
-            found = np.empty((len(ids), *values.shape[1:]), np.float16) if found is None else found
-            found[[to for to, _ in pairs]] = values[[row for _, row in pairs]]
-        return np.zeros((0, self.dim), np.float16) if found is None else found
+def _hash(names: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()

@@ -108,7 +108,7 @@ def present(masks: Tensor, least: float = LEAST) -> Tensor:
     check_masks(masks)
     if not 0 <= least <= 1:
         raise ValueError(f"a share lies within 0..1; got {least}")
-    share = masks.flatten(2).mean(dim=2, dtype=torch.float32)  # (B, K)
+    share = masks.float().flatten(2).mean(dim=2)  # (B, K); the mean of bool has no operator in ONNX
     return (share >= least * (1 - _ROUNDING)) & (share > 0)
 
 

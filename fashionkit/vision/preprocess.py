@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,6 +85,15 @@ class Preprocess:
         if missing:
             raise InputError(f"the preprocessing lacks {', '.join(missing)}", allowed=known)
         return cls(**values)
+
+
+def whole(preprocess: Preprocess, resize: str) -> Preprocess:
+    """The same with another way to bring a picture to its size, and all of that kept.
+
+    Raises:
+        InputError: There is no such way.
+    """
+    return replace(preprocess, resize=resize, crop=1.0)
 
 
 def from_timm(config: Mapping[str, Any]) -> Preprocess:

@@ -19,7 +19,7 @@ RECIPE = """
 protocol: regions
 seeds: [0]
 folds: 2
-least: 5
+least: 3
 decays: [0.1]
 steps: 5
 backbones:
@@ -39,7 +39,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def spec_of(street: Path, **changes: int) -> RegionsSpec:
-    settings = {"folds": 2, "least": 5, **changes}
+    settings = {"folds": 2, "least": 3, **changes}
     views = ["global", "regions", "shuffled"]
     fine = RegionBackbone("fine", "timm/mobilenetv3_small_050@16", views, "random", 64)  # type: ignore[arg-type]
     return RegionsSpec([fine], [0], catalog=str(street / "catalog"), **settings)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def test_a_mask_is_cut_where_its_box_leaves_the_picture() -> None:
 
 
 def test_rare_categories_are_left_out_in_every_seed(street: Path) -> None:
-    few, many = read_items(spec_of(street)), read_items(spec_of(street, least=8))
+    few, many = read_items(spec_of(street)), read_items(spec_of(street, least=5))
     assert set(many.classes) < set(few.classes) and len(many.rows) < len(few.rows)
     with pytest.raises(InputError, match="fewer than two categories"):
         read_items(spec_of(street, least=1000))

@@ -13,22 +13,10 @@ from torch import Tensor
 
 from fashionkit.catalog.schema import ABSENT, NOT_VISIBLE, PRESENT, UNKNOWN
 from fashionkit.metrics.classification import calibration_error, negative_log_likelihood
-from fashionkit.models.attributes import (
-    COLDEST,
-    HOTTEST,
-    MASKED,
-    STATE_NAMES,
-    AttributeHeads,
-    AttributeOutput,
-    AttributeSpec,
-    Balance,
-    Calibration,
-    Statement,
-    Targets,
-    attribute_loss,
-    class_weights,
-    predict,
-)
+from fashionkit.models.attribute_loss import Balance, attribute_loss, class_weights
+from fashionkit.models.attributes import STATE_NAMES, AttributeHeads, AttributeOutput, AttributeSpec
+from fashionkit.models.calibration import COLDEST, HOTTEST, Calibration, predict
+from fashionkit.models.targets import MASKED, Statement, Targets
 
 B, D = 6, 5
 TYPE = AttributeSpec("type", ("shirt", "dress", "shoe"))  # a name that a module has for itself

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fashionkit.embed.ahead import ahead
+from fashionkit.engine.ahead import ahead
 
 
 def test_order_and_one_ahead() -> None:

@@ -1,0 +1,95 @@
+"""`fashionkit share`: the model of a training run as a folder for others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fashionkit.cli.arguments import arg
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fashionkit.vision.backbones import Backbone
+
+
+@dataclass
+class ShareArgs:
+    """Arguments of `fashionkit share`."""
+
+    run: str = arg("folder of a training run, or one of its checkpoints (.ckpt)")
+    out: str = arg("folder to write, new or empty", required=True)
+    about: str = arg("what it was trained on, and what others should know; for the card", default="")
+    metrics: str | None = arg("JSON file of measures for the card: a mapping, or a list of rows", default=None)
+    licence: str = arg("of the weights, for the card; without it, what their publisher states", default="")
+    weights: str | None = arg("where the backbone's first weights lie, if not where training found them", default=None)
+    general: str | None = arg("frozen backbone of the general vector, by name or the folder of a model", default=None)
+    general_weights: str | None = arg(
+        "weights of --general: offline, hub, hub:TAG, or a file, which is copied", default=None
+    )
+
+
+def share(args: ShareArgs) -> None:
+    """Makes a folder that others can load from a training run.
+
+    It holds the weights (safetensors), a configuration in plain types, and a card (README.md) that says what the model
+    is, how it was judged and what it cannot do. Nothing of the optimizer or of the data goes with it. Of a run with
+    averaged weights the averaged ones are shared. Nothing in it can run code.
+
+    Example:
+        fashionkit share runs/style --out models/style --about "Drawn outfits, eight styles."
+    """
+    from fashionkit.embed.embedder import Embedder
+    from fashionkit.models.checkpoint import find_checkpoint, from_checkpoint
+
+    file = find_checkpoint(args.run)
+    backbone, source = _general(args)
+    model = from_checkpoint(file, args.weights, backbone, source)
+    model.licence = args.licence or model.licence
+    folder = Embedder(model).save(args.out, args.about, _metrics(args.metrics))
+    parts = [name for name in ("attributes", "style") if getattr(model, name) is not None]
+    print(f"{folder}: {' with '.join([model.backbone.name, *([' and '.join(parts)] if parts else [])])}, from {file}")
+    if not args.about:
+        print(f"Say what it was trained on: --about, or write it into {folder / 'README.md'}")
+
+
+def _general(args: ShareArgs) -> tuple[Backbone | None, str | None]:
+    """The frozen backbone, and the word by which anybody gets its weights; None where they are copied."""
+    from pathlib import Path
+
+    from fashionkit.tables import InputError
+    from fashionkit.vision.backbones import build_backbone
+
+    if args.general is None:
+        return None, None
+    if Path(args.general).is_dir():
+        from fashionkit.models.vision_model import VisionModel
+
+        return VisionModel.load(args.general).backbone, None
+    if args.general_weights is None:
+        hint = "say which it had in training: `offline`, `hub:TAG`, or a file"
+        raise InputError("a general backbone by name needs weights", column="general-weights", hint=hint)
+    word = args.general_weights.partition(":")[0] in ("offline", "hub", "random")
+    return build_backbone(args.general, args.general_weights), args.general_weights if word else None
+
+
+def _metrics(path: str | Path | None) -> Any:
+    """Measures for the card."""
+    if path is None:
+        return ()
+    import json
+    from pathlib import Path
+
+    from fashionkit.tables import InputError
+
+    hint = 'e.g. {"accuracy": 0.71} or [{"split": "test", "accuracy": 0.71}]'
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"the measures cannot be read: {error}", file=path, hint=hint) from error
+    if isinstance(found, dict) or (isinstance(found, list) and all(isinstance(row, dict) for row in found)):
+        return found
+    raise InputError("measures are a mapping, or a list of rows", file=path, hint=hint)
+
+
+VERBS = {"share": share}

@@ -1,0 +1,130 @@
+"""The README.md of a shared model: what it is, what it says, how it was judged, how to use it, what it cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import fashionkit
+
+if TYPE_CHECKING:
+    from fashionkit.models.vision_model import VisionModel
+
+Metrics = Mapping[str, float] | Sequence[Mapping[str, object]]
+
+
+def model_card(model: VisionModel, about: str, metrics: Metrics, licence: str) -> str:
+    """Markdown.
+
+    Args:
+        model: What is described. about: What it was trained on, and whatever else people should know.
+        metrics: Name → number, or the rows of a table, all with the same keys.
+        licence: Of the weights; empty: not known.
+    """
+    parts = [
+        f"# {_title(model)}",
+        about.strip() or "Nothing was said about what this model was trained on.",
+        f"Licence of the weights: {licence or 'not stated. Ask who gave you this folder before you rely on it.'}",
+        "## What it says",
+        _says(model),
+        "## How well",
+        _table(metrics) or "No measures came with this model.",
+        "## How to use it",
+        _use(model),
+        "## How pictures are prepared",
+        _preparation(model),
+        "## Limits",
+        _limits(model),
+        f"Made by fashionkit {fashionkit.__version__}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(model: VisionModel) -> str:
+    heads = [word for word, part in (("attributes", model.attributes), ("style", model.style)) if part is not None]
+    return f"{' and '.join(heads) or 'embeddings'} on {model.backbone.name}".capitalize()
+
+
+def _says(model: VisionModel) -> str:
+    lines = [f"- A vector of {model.backbone.dim} numbers, of unit norm, for each picture."]
+    if model.attributes is not None:
+        for spec in model.attributes.specs:
+            kind = "one of" if spec.exclusive else "any of"
+            lines.append(f"- {_code(spec.name)}: {kind} {', '.join(map(_plain, spec.values))}.")
+        lines.append("- For each attribute whether it applies, cannot be seen, or does not apply.")
+    if model.style is not None:
+        lines.append(f"- Style: one of {', '.join(map(_plain, model.style.classes))}.")
+    return "\n".join(lines)
+
+
+def _table(metrics: Metrics) -> str:
+    rows = [{"measure": k, "value": v} for k, v in metrics.items()] if isinstance(metrics, Mapping) else list(metrics)
+    if not rows:
+        return ""
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([_cell(row.get(key)) for key in head] for row in rows)]
+    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _use(model: VisionModel) -> str:
+    calls = ['vectors = model.embed(["photo.jpg"])']
+    if model.attributes is not None:
+        calls.append('answers = model.attributes(["photo.jpg"])  # attribute → state, values, probabilities')
+    if model.style is not None:
+        calls.append('style = model.style(["photo.jpg"])  # classes, probabilities, gates')
+    body = "\n".join(["from fashionkit import Embedder", "", 'model = Embedder.load("this/folder")', *calls])
+    return f"```python\n{body}\n```"
+
+
+def _preparation(model: VisionModel) -> str:
+    how = model.preprocess
+    side = {"shortest": "the shorter side", "longest": "the longer side", "squash": "both sides"}[how.resize]
+    resized = int(how.size / how.crop)
+    lines = [
+        f"Upright, RGB, transparency on white; {side} resized to {resized} px ({how.interpolation}, Pillow), the "
+        f"centre {how.size} × {how.size} kept, values in 0..1, minus {list(how.mean)}, divided by {list(how.std)}. "
+        "`Embedder` does all of this."
+    ]
+    if model.style is not None and model.style.needs_masks:
+        regions = _code(model.style.regions) if model.style.regions else "that is not named"
+        lines.append(f"Style looks at head, top, bottom and shoes, found by a provider of regions: {regions}.")
+    if model.general is not None:
+        lines.append(f"Style also takes the vector of {_code(model.general.backbone.name)}, which did not train.")
+    return "\n\n".join(lines)
+
+
+def _limits(model: VisionModel) -> str:
+    lines = ["- What it says of pictures unlike those it was trained on is not known."]
+    if model.attributes is not None or model.style is not None:
+        lines.append(
+            "- It knows no other values than those above, and takes the nearest of them for what it never saw."
+        )
+        lines.append(f"- {_calibrated(model)}")
+    lines.append("- It must not be used to tell who a person is or what a person is like.")
+    return "\n".join(lines)
+
+
+def _calibrated(model: VisionModel) -> str:
+    parts = {
+        "attributes": model.attributes is not None and not model.attributes.calibration.temperature,
+        "styles": model.style is not None and model.style.temperature == 1,
+    }
+    raw = [name for name, uncalibrated in parts.items() if uncalibrated]
+    if raw:
+        return f"Probabilities of {' and '.join(raw)} are not calibrated: they may be too sure."
+    return "Probabilities fit the share that is right only for pictures like those they were calibrated on."
+
+
+def _plain(text: str) -> str:
+    """A text that cannot break out of its line or cell, nor bring markup or links of its own."""
+    line = " ".join(text.split())
+    return "".join(f"\\{letter}" if letter in "\\`|*_[]<>" else letter for letter in line)
+
+
+def _code(text: str) -> str:
+    """A name as code."""
+    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
