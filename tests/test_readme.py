@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,12 @@ README = ROOT / "README.md"
 TINY = {
     "datagen run": ["--samples", "3000"],
     "embed out/shop": ["--weights", "random", "--size", "64", "--workers", "1"],
-}
+    "features out/shop": ["--weights", "random", "--size", "64"],
+    "train fit": [
+        "--model.weights", "random", "--model.size", "64", "--data.least", "2", "--trainer.max_epochs", "1",
+        "--trainer.enable_progress_bar", "false",
+    ],
+}  # fmt: skip
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -46,6 +52,10 @@ def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         "datagen audit",
         "datagen report",
         "embed out/shop",
+        "features out/shop",
+        "train fit",
+        "train test",
+        "share runs/shop",
     ]
     for words in ours:
         assert main([*words[1:], *TINY.get(" ".join(words[1:3]), [])]) == 0, capsys.readouterr().err
@@ -56,11 +66,12 @@ def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_the_python_runs(folder: Path) -> None:
-    (block,) = (block for block in blocks(README) if block.language == "python")
-    command = [sys.executable, "-c", block.text]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
-    assert "answer_text" in done.stdout
+    shutil.copy(next((folder / "shop" / "photos").glob("*.jpg")), folder / "photo.jpg")
+    for block, said in zip((b for b in blocks(README) if b.language == "python"), ("answer_text", "colour"), strict=True):
+        command = [sys.executable, "-c", block.text]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
 
 
 def test_make_has_the_targets_and_ci_runs_them() -> None:

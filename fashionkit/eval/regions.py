@@ -6,7 +6,8 @@
 The views: `global`, the vector of the whole picture, the same for all of its items; `box`, the vector of what the
 item's box cuts out; `regions`, the map pooled in its mask (`fashionkit.vision.pooling`). Two controls: `shuffled`, the
 map pooled in the mask of an item of another picture, and `mask`, the mask alone without a pixel of the photo, since
-where something is and how large tells much of what it is. Views, controls and folds are our own.
+where something is and how large tells much of what it is. `both` has `regions` and `mask` side by side: what pooling
+adds to knowing where to look. Views, controls and folds are our own.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from fashionkit.eval.runs import RunFolder
 from fashionkit.tables import InputError
 from fashionkit.tables.yamls import Lines
 
-View = Literal["global", "box", "regions", "shuffled", "mask"]
-OF_MAPS = ("regions", "shuffled", "mask")
+View = Literal["global", "box", "regions", "shuffled", "mask", "both"]
+OF_MAPS = ("regions", "shuffled", "mask", "both")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class RegionsSpec:
 
     Attributes:
         backbones: The first is what the others are compared with, view by view. seeds: Of folds and of shuffling.
-        folds: Parts of the pictures; each is tested once. least: Items that a category has in each training part.
+        folds: Parts of the pictures; each is tested once. least: Items of a category; rarer ones are left out.
         decays: Strengths of regularisation; which is taken is told by a part of the training pictures.
         steps: Of L-BFGS, at most. catalog: Its folder.
     """
@@ -56,8 +57,8 @@ class RegionsSpec:
     backbones: list[RegionBackbone]
     seeds: list[int]
     folds: int = 5
-    least: int = 10
-    decays: list[float] = field(default_factory=lambda: [0.3, 0.1, 0.03])
+    least: int = 18
+    decays: list[float] = field(default_factory=lambda: [0.3, 0.1, 0.03, 0.003])
     steps: int = 25
     catalog: str = ""
 

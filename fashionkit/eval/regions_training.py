@@ -55,7 +55,7 @@ class Items:
 
 
 def read_items(spec: RegionsSpec) -> Items:
-    """The items that are probed: of categories with `least` of them in every training part of every seed.
+    """The items that are probed: of categories with `least` of them or more.
 
     Raises:
         InputError: No items with masks, or fewer than two categories are left.
@@ -72,9 +72,9 @@ def read_items(spec: RegionsSpec) -> Items:
     if len(set(groups.tolist())) < spec.folds:
         raise InputError(f"{spec.folds} folds need as many groups of pictures", file=spec.catalog, column="folds")
     names = np.array([row["category"] for row in rows])
-    kept = [name for name in sorted(set(names.tolist())) if _fewest(names == name, groups, spec) >= spec.least]
+    kept = [name for name in sorted(set(names.tolist())) if (names == name).sum() >= spec.least]
     if len(kept) < 2:
-        problem = f"fewer than two categories have {spec.least} items with masks in every training part"
+        problem = f"fewer than two categories have {spec.least} items with masks"
         raise InputError(problem, file=spec.catalog, column="least", found=kept)
     at = np.flatnonzero(np.isin(names, kept))
     rows = [rows[i] for i in at]
@@ -161,8 +161,9 @@ def _seen(view: View, items: Items, store: FeatureStore, cells: Tensor | None, s
     if view not in OF_MAPS:
         return store.vectors(ids).astype(np.float32)
     assert cells is not None, "views of maps need masks"
+    where: Array = cells.flatten(1).numpy()
     if view == "mask":
-        return cells.flatten(1).numpy()
+        return where
     masks = shrink_masks(cells[None], (cells.shape[1], cells.shape[2]))[0]  # same size: the threshold alone
     masks = masks[torch.from_numpy(others(items, seed))] if view == "shuffled" else masks
     seen, names = np.empty((len(ids), store.channels), np.float32), np.array(ids)
@@ -170,7 +171,7 @@ def _seen(view: View, items: Items, store: FeatureStore, cells: Tensor | None, s
         rows = np.flatnonzero(names == name)
         of_picture = torch.from_numpy(store.maps([str(name)]).astype(np.float32))  # (1, C, h, w)
         seen[rows] = region_pool(of_picture, masks[torch.from_numpy(rows)][None])[0].numpy()
-    return seen
+    return np.concatenate([seen, where], 1) if view == "both" else seen
 
 
 def _folds(spec: RegionsSpec, items: Items, seen: Array, seed: int) -> tuple[Array, list[float]]:
@@ -212,12 +213,6 @@ def _keep(
         }
     )
     runs.add(region_key(one, view, seed), {"backbone": one.name, "view": view, "seed": seed}, figures, predictions)
-
-
-def _fewest(member: Array, groups: Array, spec: RegionsSpec) -> int:
-    """How many of the members stand in the training part that has the fewest of them."""
-    counts = [np.bincount(parts_of(groups, spec.folds, seed)[member], minlength=spec.folds) for seed in spec.seeds]
-    return int(member.sum()) - int(np.max(counts))
 
 
 def _box(row: dict[str, Any]) -> list[float | None]:

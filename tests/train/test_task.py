@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fashionkit.train.callbacks import Ema
-from fashionkit.train.task import Task, normalised, rate, step_seed
+from fashionkit.train.task import Task, as_saved, normalised, rate, step_seed
 from fashionkit.vision.pictures import as_tensor
 from fashionkit.vision.preprocess import Preprocess
 
@@ -112,3 +112,11 @@ def test_the_average_of_weights_against_a_slow_reference() -> None:
     assert averaged.counter == task.counter == 7
     with pytest.raises(ValueError, match="a decay lies"):
         Ema(1.0)
+
+
+def test_where_the_weights_of_cached_features_came_from_is_not_forgotten() -> None:
+    saved = {"state_dict": {"model.mean": torch.zeros(1)}, "preprocess": {"size": 64}}
+    options = {"weights": "offline", "size": None, "lr": 1.0}
+    assert as_saved(options, saved) == {}
+    saved["state_dict"] = {"backbone.network.x": torch.zeros(1)}
+    assert as_saved(options, saved) == {"weights": "random", "size": 64}
