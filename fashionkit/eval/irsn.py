@@ -1,9 +1,12 @@
 """Does looking at item regions tell style better? IRSN against its own backbone, with controls, on drawn outfits.
 
     draw ─► pretrain each backbone on other outfits' attributes (or take published weights)
-         ─► for each backbone, size and seed: fine-tune on style ─► maps of all pictures
-                 ─► each arm: a head on these maps, the same steps for all ─► predictions of the test split
-         ─► table: accuracy, macro-F1, their intervals, paired differences to the backbone
+         ─► its maps of all pictures ─► each arm: a head on them, the same steps for all ─► predictions of test
+         ─► for each size and seed: fine-tune on style ─► maps of all pictures ─► each arm, as before
+         ─► table: accuracy, macro-F1, their intervals, paired differences
+
+A fine-tuned backbone has learnt its training pictures by heart, so heads on its maps of the same pictures find nothing
+left to learn from; heads on its first maps, from before it saw a style, do.
 
 A series takes hours, so every fine-tuned backbone and every arm is kept when it is done, and a series that was stopped
 goes on. Which arms there are, and the settings they share, is the recipe `eval/irsn.yaml`; no number here is tuned on
@@ -69,12 +72,16 @@ class Arm:
         name: In the table. kind: `tuned` is the fine-tuned backbone itself; `head` a head on its maps; `masks_in` the
             backbone fine-tuned with masks as further channels; `end_to_end` backbone and head trained together.
         masks: `catalog` (the drawn ones), `bands` (found in the picture), either with `random` or `shuffled` before.
+        maps: For a head: of the fine-tuned backbone, which has seen the styles of the training pictures, or of what it
+            started from, which has not. against: The arm that its difference is to; without it, the tuned backbone.
         network: Switches of `IrsnConfig`. grid: In which grids it is. largest: Only at the largest size.
     """
 
     name: str
     kind: Literal["tuned", "head", "masks_in", "end_to_end"] = "head"
     masks: list[str] = field(default_factory=lambda: ["none"])
+    maps: Literal["tuned", "start"] = "tuned"
+    against: str = ""
     network: dict[str, Any] = field(default_factory=dict)
     grid: Grid = "full"
     largest: bool = False
@@ -98,11 +105,12 @@ class IrsnSpec:
 
 @dataclass(frozen=True)
 class Group:
-    """What one process does at a time: one fine-tuned backbone and all arms on its maps."""
+    """What one process does at a time: arms of one backbone, size and seed; those on its first maps, or the others."""
 
     backbone: BackboneSpec
     size: int
     seed: int
+    first: bool
 
     def key(self, arm: str, masks: str) -> str:
         """Name of a run."""
@@ -122,6 +130,8 @@ def check_irsn(spec: IrsnSpec, path: Path, lines: Lines) -> None:
     names = [arm.name for arm in spec.arms]
     if len(set(names)) < len(names):
         raise InputError("two arms have one name", file=path, row=lines.of("arms"), found=", ".join(names))
+    for arm in (arm for arm in spec.arms if arm.against and arm.against not in names):
+        raise InputError("no such arm", file=path, row=lines.of("arms"), found=arm.against, allowed=names)
     if not any(arm.kind == "tuned" for arm in spec.arms):
         raise InputError("an arm of kind `tuned` is needed: what the others are compared with", file=path)
     most = int(spec.outfits.images * spec.outfits.shares[0] * 0.95)
@@ -132,17 +142,19 @@ def check_irsn(spec: IrsnSpec, path: Path, lines: Lines) -> None:
 
 
 def groups(spec: IrsnSpec) -> Iterator[Group]:
-    """All groups, the largest of the first backbone first: it answers the question."""
+    """All groups: of each backbone first the quick ones, on maps that need no fine-tuning, and of these the largest."""
     for backbone in spec.backbones:
-        for size in sorted(backbone.sizes, reverse=True):
-            for seed in spec.seeds:
-                yield Group(backbone, size, seed)
+        for first in (True, False):
+            for size in sorted(backbone.sizes, reverse=True):
+                for seed in spec.seeds:
+                    yield Group(backbone, size, seed, first)
 
 
 def arms_of(spec: IrsnSpec, group: Group) -> Iterator[tuple[Arm, str]]:
     """The arms of a group, each with its masks."""
     for arm in spec.arms:
         wanted = group.backbone.grid == "full" or arm.grid == "core"
+        wanted = wanted and group.first == (arm.maps == "start")
         if wanted and (not arm.largest or group.size == max(group.backbone.sizes)):
             for masks in arm.masks:
                 yield arm, masks
@@ -201,4 +213,5 @@ def _made(job: Job) -> str:
     if not isinstance(what, Group):
         return irsn_training.make_shared(spec, folder, *what)
     done = irsn_training.run_group(spec, folder, what)
-    return f"{what.backbone.name}, {what.size:,} pictures, seed {what.seed}: {done} runs"
+    maps = "first maps" if what.first else "tuned"
+    return f"{what.backbone.name}, {what.size:,} pictures, seed {what.seed}, {maps}: {done} runs"

@@ -14,7 +14,7 @@ from fashionkit.eval.paired import f1, gain, interval, right
 from fashionkit.eval.runs import Run
 from fashionkit.eval.tables import markdown, number, signed
 
-HEAD = ("backbone", "train", "arm", "masks", "seeds", "accuracy", "macro-F1", "against the tuned backbone")
+HEAD = ("backbone", "train", "arm", "masks", "seeds", "accuracy", "macro-F1", "difference in accuracy")
 Cell = tuple[str, int, str, str]  # backbone, size, arm, masks
 
 
@@ -23,24 +23,26 @@ def irsn_rows(spec: IrsnSpec, runs: Sequence[Run], resamples: int) -> list[dict[
 
     Returns:
         Rows of `backbone, size, arm, masks, seeds, n, accuracy, macro_f1, difference`; the last three are (value, low,
-        high), the difference in accuracy to the tuned backbone over the seeds that both have, None for itself.
+        high), the difference in accuracy to the arm `against` over the seeds that both have, None for itself.
     """
     found: dict[Cell, dict[int, Run]] = {}
     for run in runs:
         s = run.settings
         found.setdefault((s["backbone"], s["size"], s["arm"], s["masks"]), {})[s["seed"]] = run
-    tuned = next(arm.name for arm in spec.arms if arm.kind == "tuned")
+    against = compared(spec)
     rows = []
     for cell in _ordered(spec, found):
         backbone, size, arm, masks = cell
-        by_seed, base = found[cell], found.get((backbone, size, tuned, "none"), {})
+        other, with_masks = against[arm]
+        by_seed, base = found[cell], found.get((backbone, size, other, with_masks), {})
         row: dict[str, Any] = {"backbone": backbone, "size": size, "arm": arm, "masks": masks, "seeds": len(by_seed)}
         row |= {"n": len(next(iter(by_seed.values())).predictions)}
         row["accuracy"] = interval(right, [by_seed], resamples)
         row["macro_f1"] = interval(f1, [by_seed], resamples)
         shared = sorted(by_seed.keys() & base.keys())
         both = [{seed: side[seed] for seed in shared} for side in (by_seed, base)]
-        row["difference"] = interval(gain, both, resamples) if shared and arm != tuned else None
+        row["difference"] = interval(gain, both, resamples) if shared and cell[2:] != (other, with_masks) else None
+        row["against"] = other
         rows.append(row)
     return rows
 
@@ -56,7 +58,7 @@ def irsn_table(spec: IrsnSpec, rows: Sequence[dict[str, Any]], resamples: int) -
             str(row["seeds"]),
             number(*row["accuracy"]),
             number(*row["macro_f1"]),
-            "" if row["difference"] is None else signed(*row["difference"]),
+            "" if row["difference"] is None else f"{signed(*row['difference'])} to {row['against']}",
         )
         for row in rows
     ]
@@ -67,6 +69,13 @@ def irsn_table(spec: IrsnSpec, rows: Sequence[dict[str, Any]], resamples: int) -
         f"{resamples:,} times, the same draws for both sides of a difference."
     )
     return f"{about}\n\n{markdown(HEAD, cells)}"
+
+
+def compared(spec: IrsnSpec) -> dict[str, tuple[str, str]]:
+    """Arm → the arm that its difference is to, with that one's (first) masks."""
+    tuned = next(arm.name for arm in spec.arms if arm.kind == "tuned")
+    first = {arm.name: arm.masks[0] for arm in spec.arms}
+    return {arm.name: (arm.against or tuned, first[arm.against or tuned]) for arm in spec.arms}
 
 
 def _ordered(spec: IrsnSpec, found: dict[Cell, dict[int, Run]]) -> list[Cell]:

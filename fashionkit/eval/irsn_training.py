@@ -96,6 +96,7 @@ class _Work:
         self.pictures = load_file(folder / "pictures.safetensors")
         self.general = load_file(folder / "general.safetensors")["vector"]
         self._maps: dict[str, Array] = {}
+        self._of = ""
         ours = group.backbone.weights == "pretrained"
         self.start = str(_pretrained(folder, group.backbone)) if ours else group.backbone.weights
 
@@ -117,7 +118,8 @@ class _Work:
         return self._predicted(task, self._images("test", masks))
 
     def _head(self, arm: Arm, masks: str) -> Array:
-        if not self._maps:
+        if self._of != arm.maps:  # one pair of maps at a time: they are large
+            self._maps, self._of = {}, arm.maps
             self._maps = {split: self._mapped(split) for split in ("train", "test")}
         task = self._task(arm.network, cached=True, weights=self.start)
         self._fit(task, self._examples("train", masks, map=self._maps["train"]), self.spec.heads)
@@ -166,7 +168,8 @@ class _Work:
 
     def _mapped(self, split: str) -> Array:
         """(n, C, h, w) float16."""
-        task = self._tuned().eval()
+        task = self._tuned() if self._of == "tuned" else self._task(self._plain(), weights=self.start)
+        task.eval()
         with torch.inference_mode():
             return np.concatenate([task.cells(batch).half().numpy() for batch in loader(self._images(split))])
 

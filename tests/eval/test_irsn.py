@@ -31,6 +31,8 @@ arms:
 - {name: backbone, kind: tuned, grid: core}
 - {name: masks in, kind: masks_in, masks: [bands], largest: true}
 - {name: irsn, grid: core, masks: [catalog, random-catalog, shuffled-bands], network: {encoder: none}}
+- {name: first, grid: core, maps: start, network: {use_regions: false, use_general: false, encoder: none, gate: mean}}
+- {name: first irsn, maps: start, masks: [bands], against: first, network: {encoder: none}}
 - {name: irsn end to end, kind: end_to_end, masks: [catalog], largest: true, network: {encoder: none}}
 """
 
@@ -51,22 +53,25 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runs(recipe: Path) -> Path:
     out = recipe.parent / "out"
-    assert run_recipe(str(recipe), out, workers=1) == 4 + 6
+    assert run_recipe(str(recipe), out, workers=1) == 6 + 8
     return out
 
 
 def test_each_arm_has_its_row_and_its_difference(runs: Path) -> None:
     text, rows = table_of(runs, resamples=20)
-    assert len(rows) == 10 and rows[0]["size"] == 16 and rows[0]["difference"] is None
+    assert len(rows) == 14 and rows[0]["size"] == 16 and rows[0]["difference"] is None
     assert {(row["arm"], row["masks"]) for row in rows if row["size"] == 12} == {
         ("backbone", "none"), ("irsn", "catalog"), ("irsn", "random-catalog"), ("irsn", "shuffled-bands"),
+        ("first", "none"), ("first irsn", "bands"),
     }  # fmt: skip
     assert all(row["n"] == rows[0]["n"] > 5 for row in rows)
     for row in rows:
         if row["arm"] != "backbone":
-            gain = row["accuracy"][0] - next(r for r in rows if r["size"] == row["size"])["accuracy"][0]
+            other = "first" if row["arm"] == "first irsn" else "backbone"
+            base = next(r for r in rows if r["size"] == row["size"] and r["arm"] == other)
+            gain = row["accuracy"][0] - base["accuracy"][0]
             assert row["difference"][0] == pytest.approx(gain)
-    assert text.count("\n| ") == 1 + 1 + 10
+    assert text.count("\n| ") == 1 + 1 + 14
 
 
 def test_only_what_is_missing_is_made_again_and_comes_out_the_same(recipe: Path, runs: Path) -> None:
@@ -80,7 +85,7 @@ def test_only_what_is_missing_is_made_again_and_comes_out_the_same(recipe: Path,
         file.unlink()
     said: list[str] = []
     run_recipe(str(recipe), runs, 1, said.append)
-    assert "1 of 2 groups to do" in said[0]
+    assert "1 of 4 groups to do" in said[0]
     assert files[1].read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in others} == others
 
@@ -89,7 +94,7 @@ def test_the_larger_training_set_holds_the_smaller_one(recipe: Path, runs: Path)
     from fashionkit.eval.irsn_training import _Work
 
     spec = spec_of(recipe)
-    small, large = (_Work(spec, runs, Group(spec.backbones[0], size, 0)).rows for size in (12, 16))
+    small, large = (_Work(spec, runs, Group(spec.backbones[0], size, 0, False)).rows for size in (12, 16))
     assert set(small["train"]) < set(large["train"]) and len(small["train"]) == 12
     assert not set(large["train"]) & set(large["test"])
 
@@ -98,7 +103,7 @@ def test_controls_keep_masks_but_not_their_places(recipe: Path, runs: Path) -> N
     from fashionkit.eval.irsn_training import _Work
 
     spec = spec_of(recipe)
-    work = _Work(spec, runs, Group(spec.backbones[0], 16, 0))
+    work = _Work(spec, runs, Group(spec.backbones[0], 16, 0, False))
     masks, moved, others = (work._masks(name) for name in ("catalog", "random-catalog", "shuffled-catalog"))
     assert (moved.sum((2, 3), dtype=int) == masks.sum((2, 3), dtype=int)).all() and (moved != masks).any()
     rows = [next(r for r in range(len(masks)) if (others[row] == masks[r]).all()) for row in range(len(masks))]
@@ -130,6 +135,7 @@ def test_the_shipped_recipe_can_be_run() -> None:
         ("name: masks in", "name: irsn", "two arms have one name"),
         ("sizes: [12, 16]", "sizes: [12, 160]", "about 19 training pictures"),
         ("kind: masks_in", "kind: masks", "no such choice"),
+        ("against: first", "against: frist", "no such arm"),
         ("width: 16", "widths: 16", "unknown key"),
         ("protocol: irsn", "protocol: isrn", "no such protocol"),
     ],
