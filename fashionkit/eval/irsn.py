@@ -89,7 +89,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class IrsnSpec:
-    """The whole comparison; see the classes of its parts. `general`: the frozen backbone of the general vector."""
+    """The whole comparison; see the classes of its parts.
+
+    Attributes:
+        general: The frozen backbone of the general vector. network: Switches of `IrsnConfig` that all arms share,
+            where they do not say otherwise.
+    """
 
     outfits: Drawing
     others: Drawing
@@ -100,7 +105,7 @@ class IrsnSpec:
     backbones: list[BackboneSpec]
     arms: list[Arm]
     seeds: list[int]
-    width: int = 128
+    network: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ class _Work:
             self.group.backbone.name,
             facts,
             size=self.spec.outfits.size,
-            network={"width": self.spec.width, **network},
+            network={**self.spec.network, **network},
             lr=training.lr,
             weight_decay=training.weight_decay,
             seed=self.group.seed,

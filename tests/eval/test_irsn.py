@@ -22,7 +22,7 @@ others: {images: 40, seed: 6, size: 64, shares: [0.9, 0.05, 0.05]}
 pretraining: {epochs: 1, lr: 0.002, batch: 16}
 finetuning: {epochs: 1, lr: 0.001, batch: 8}
 heads: {epochs: 2, lr: 0.001, batch: 8}
-width: 16
+network: {width: 16}
 general: {name: timm/test_resnet, weights: random, sizes: []}
 seeds: [0]
 backbones:
@@ -136,7 +136,7 @@ def test_the_shipped_recipe_can_be_run() -> None:
         ("sizes: [12, 16]", "sizes: [12, 160]", "about 19 training pictures"),
         ("kind: masks_in", "kind: masks", "no such choice"),
         ("against: first", "against: frist", "no such arm"),
-        ("width: 16", "widths: 16", "unknown key"),
+        ("network: {width", "networks: {width", "unknown key"),
         ("protocol: irsn", "protocol: isrn", "no such protocol"),
     ],
 )
