@@ -37,8 +37,10 @@ def export(args: ExportArgs) -> None:
     from fashionkit.tables import InputError
 
     out = Path(args.out)
-    if out.is_dir() or (out.exists() and not args.overwrite):
-        raise InputError("there is something already", file=out, hint="name a new file, or say --overwrite")
+    if out.is_dir():
+        raise InputError("this is a folder; name the file", file=out, hint=f"e.g. {out / 'model.onnx'}")
+    if out.exists() and not args.overwrite:
+        raise InputError("there is a file already", file=out, hint="name a new file, or say --overwrite")
     if not Path(args.model).is_dir():
         raise InputError("there is no such folder", file=args.model, hint="`fashionkit share` makes a model's folder")
     made = export_onnx(VisionModel.load(args.model, args.size, args.download), out, args.overwrite)

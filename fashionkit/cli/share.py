@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fashionkit.cli.arguments import arg
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fashionkit.models.model_card import Metrics
     from fashionkit.vision.backbones import Backbone
 
 
@@ -20,7 +21,10 @@ class ShareArgs:
     run: str = arg("folder of a training run, or one of its checkpoints (.ckpt)")
     out: str = arg("folder to write, new or empty", required=True)
     about: str = arg("what it was trained on, and what others should know; for the card", default="")
-    metrics: str | None = arg("JSON file of measures for the card: a mapping, or a list of rows", default=None)
+    metrics: str | None = arg(
+        "JSON file of measures for the card: a mapping, or a list of rows; without it, what the run measured",
+        default=None,
+    )
     licence: str = arg("of the weights, for the card; without it, what their publisher states", default="")
     weights: str | None = arg("where the backbone's first weights lie, if not where training found them", default=None)
     general: str | None = arg("frozen backbone of the general vector, by name or the folder of a model", default=None)
@@ -39,14 +43,19 @@ def share(args: ShareArgs) -> None:
     Example:
         fashionkit share runs/style --out models/style --about "Drawn outfits, eight styles."
     """
+    from pathlib import Path
+
     from fashionkit.embed.embedder import Embedder
     from fashionkit.models.checkpoint import find_checkpoint, from_checkpoint
+    from fashionkit.models.vision_model import check_new
 
+    check_new(Path(args.out))
     file = find_checkpoint(args.run)
+    metrics = _metrics(args.metrics, file)
     backbone, source = _general(args)
     model = from_checkpoint(file, args.weights, backbone, source)
     model.licence = args.licence or model.licence
-    folder = Embedder(model).save(args.out, args.about, _metrics(args.metrics))
+    folder = Embedder(model).save(args.out, args.about, metrics)
     parts = [name for name in ("attributes", "style") if getattr(model, name) is not None]
     print(f"{folder}: {' with '.join([model.backbone.name, *([' and '.join(parts)] if parts else [])])}, from {file}")
     if not args.about:
@@ -73,23 +82,18 @@ def _general(args: ShareArgs) -> tuple[Backbone | None, str | None]:
     return build_backbone(args.general, args.general_weights), args.general_weights if word else None
 
 
-def _metrics(path: str | Path | None) -> Any:
-    """Measures for the card."""
-    if path is None:
-        return ()
-    import json
-    from pathlib import Path
+def _metrics(path: str | None, checkpoint: Path) -> Metrics:
+    """Measures for the card: of a file, or those that the run wrote."""
+    from fashionkit.embed.run_measures import measures_of_run, read_measures
 
-    from fashionkit.tables import InputError
-
-    hint = 'e.g. {"accuracy": 0.71} or [{"split": "test", "accuracy": 0.71}]'
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"the measures cannot be read: {error}", file=path, hint=hint) from error
-    if isinstance(found, dict) or (isinstance(found, list) and all(isinstance(row, dict) for row in found)):
-        return found
-    raise InputError("measures are a mapping, or a list of rows", file=path, hint=hint)
+    if path is not None:
+        return read_measures(path)
+    rows, used = measures_of_run(checkpoint)
+    if used:
+        print(f"The card has the measures of {', '.join(used)} of this run.")
+    if not any(name.endswith("test.json") for name in used):
+        print("No test measures of this checkpoint lie beside it: `fashionkit train test`, or --metrics FILE.")
+    return rows
 
 
 VERBS = {"share": share}

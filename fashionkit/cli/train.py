@@ -25,11 +25,14 @@ def train(args: TrainArgs) -> int:
     Stopped or killed, the same command goes on where its last checkpoint stands, and gives what it would have given.
     With other settings it is refused, unless `--overwrite` says to begin anew. A finished run says so.
 
+    `fit --help-all` lists every setting of the trainer; `fit --config NAME --print_config` shows those of a recipe,
+    defaults included; `fit --model.help fashionkit.train.style.StyleTask` says what each of a class means.
+
     Example:
         fashionkit train fit --config style_backbone_small --data.catalog out/drawn
         fashionkit train fit --config style_backbone_small --out runs/long --trainer.max_epochs 30
         fashionkit train test --out runs/long
-        fashionkit train fit --help-all   # every setting of the trainer
+        fashionkit train fit --config style_backbone_small --print_config   # its settings
     """
     if not args.words or args.words[-1] in ("-h", "--help", "help"):
         print(_help(), end="")

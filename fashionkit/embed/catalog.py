@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.images import PictureError
+from fashionkit.embed.names import check_name
 from fashionkit.engine import engine_session, run_shards
 from fashionkit.engine.ahead import ahead
 from fashionkit.engine.alone import LOCK, alone
@@ -159,9 +160,10 @@ def _say(line: str) -> None:
 def _check(options: EmbedOptions, out: str | Path) -> None:
     if not str(out):
         raise InputError("the folder to write to has no name", column="out")
-    if options.weights is None and not Path(options.model).is_dir():
-        hint = "say which: `offline`, `hub`, a file, or `random` to try things out"
-        raise InputError("a backbone by name needs weights", column="weights", found=options.model, hint=hint)
+    if Path(out).is_file():
+        raise InputError("there is something already, and it is a file", file=out, hint="name a new folder")
+    if not Path(options.model).is_dir():
+        check_name(options.model, options.weights)
     if options.dtype not in DTYPES:
         raise InputError("no such type of vectors", column="dtype", found=options.dtype, allowed=sorted(DTYPES))
     for key in ("shard", "batch", "workers"):
@@ -278,11 +280,11 @@ def _prepared(
 
     def load(some: Sequence[str]) -> list[tuple[str, Pixels | str]]:
         found: list[tuple[str, Pixels | str]] = []
-        encoded = _bytes(work.catalog, some)
+        encoded = encoded_pictures(work.catalog, some)
         for name in some:
             data = encoded[name]
-            if not isinstance(data, bytes):
-                found.append((name, data or "the catalogue has no picture under this id"))
+            if isinstance(data, str):
+                found.append((name, data))
                 continue
             try:
                 found.append((name, sized(as_picture(data), model.preprocess)))
@@ -298,15 +300,17 @@ def _prepared(
             yield [name for name, _ in good], [what for _, what in good]
 
 
-def _bytes(catalog: Catalog, ids: Sequence[str]) -> dict[str, bytes | str | None]:
+def encoded_pictures(catalog: Catalog, ids: Sequence[str]) -> dict[str, bytes | str]:
     """Encoded pictures by id, or what is wrong with one."""
+    missing = "the catalogue has no picture under this id"
     try:
-        return dict(catalog.image_bytes(list(ids)))
+        encoded = catalog.image_bytes(list(ids))
+        return {name: encoded.get(name) or missing for name in ids}
     except InputError:
-        found: dict[str, bytes | str | None] = {}
+        found: dict[str, bytes | str] = {}
         for name in ids:  # one file is gone: the others are not to suffer
             try:
-                found[name] = catalog.image_bytes([name]).get(name)
+                found[name] = catalog.image_bytes([name]).get(name) or missing
             except InputError as error:
                 found[name] = str(error).splitlines()[0]
         return found

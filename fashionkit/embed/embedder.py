@@ -13,6 +13,7 @@ Letters: N pictures or texts, D width of a vector, R regions, C channels of the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,8 @@ from torch.nn import functional as F
 
 from fashionkit.catalog.images import PictureError
 from fashionkit.embed.answers import Answers, StyleAnswer, answers_of
-from fashionkit.embed.style_inputs import StyleInputs, style_network
+from fashionkit.embed.names import check_name
+from fashionkit.embed.style_inputs import StyleInputs, as_provider, style_network
 from fashionkit.engine.ahead import ahead
 from fashionkit.models.calibration import predict
 from fashionkit.models.model_card import Metrics
@@ -93,9 +95,7 @@ class Embedder:
             if weights is not None:
                 raise InputError("a saved model has its own weights", file=folder, column="weights", found=str(weights))
             return cls(VisionModel.load(folder, size, download), device, batch)
-        if weights is None:
-            hint = "say which: `offline`, `hub`, a file, or `random` to try things out"
-            raise InputError("a backbone by name needs weights", found=str(model), hint=hint)
+        check_name(str(model), weights)
         return cls(build_backbone(str(model), weights, size), device, batch)
 
     def save(self, folder: str | Path, about: str = "", metrics: Metrics = ()) -> Path:
@@ -152,20 +152,21 @@ class Embedder:
     def regions(
         self,
         images: Sequence[object] | object,
-        provider: RegionProvider,
+        provider: RegionProvider | str,
         ids: Sequence[str] | None = None,
         on_error: str = "raise",
     ) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """(N, R, C) float32 vectors of the items of each picture, of unit norm, and (N, R) bool whether one is there.
 
         Args:
-            images, on_error: As `embed`. provider: Finds the regions, e.g. `vision.regions.BandRegions()`.
+            images, on_error: As `embed`. provider: Finds the regions: an object of
+                `vision.regions`, or the name of one that needs no more, e.g. `foreground`.
             ids: N picture ids, for providers that look them up.
 
         Raises:
-            InputError: As `embed`; or ids of another number.
+            InputError: As `embed`; ids of another number; or no such provider.
         """
-        images = self._listed(images, on_error)
+        images, provider = self._listed(images, on_error), as_provider(provider)
         ids = [str(number) for number in range(len(images))] if ids is None else ids
         if len(ids) != len(images):
             raise InputError("one id is needed for each picture", found=f"{len(ids)} ids, {len(images)} pictures")
@@ -174,7 +175,7 @@ class Embedder:
         broken, order = np.zeros(len(images), bool), []
         for number, image in enumerate(images):
             try:
-                picture = as_picture(image)
+                picture = read_picture(image)
             except PictureError as error:
                 broken[number] = self._broken(number, error, on_error)
                 continue
@@ -219,7 +220,7 @@ class Embedder:
         self,
         images: Sequence[object] | object,
         ids: Sequence[str] | None = None,
-        provider: RegionProvider | None = None,
+        provider: RegionProvider | str | None = None,
         on_error: str = "raise",
     ) -> StyleAnswer:
         """The style of each picture, with how much each item counted.
@@ -227,7 +228,7 @@ class Embedder:
         Args:
             images, on_error: As `embed`; rows of broken pictures are masked with `skip`.
             ids: N picture ids, for providers that look them up.
-            provider: Finds the items; None: the one that the model was trained with.
+            provider: Finds the items, as for `regions`; None: the one that the model was trained with.
 
         Raises:
             InputError: As `embed`; or the model names no styles, or needs a provider that cannot be built here.
@@ -280,7 +281,7 @@ class Embedder:
             wrong, pictures = {}, {}
             for row in rows:
                 try:
-                    pictures[row] = as_picture(images[row])
+                    pictures[row] = read_picture(images[row])
                 except PictureError as error:
                     wrong[row] = error
             good = list(pictures)
@@ -306,6 +307,17 @@ class Embedder:
         """(n, 3, S, S) of n prepared pictures, normalised, on the device."""
         x = as_tensor(pixels, self.preprocess).to(self.device)
         return x.to(memory_format=torch.channels_last) if self.device.type == "cpu" else x
+
+
+def read_picture(image: object) -> Image.Image:
+    """As `as_picture`; a folder is told from a file that is not there.
+
+    Raises:
+        PictureError: It cannot be read.
+    """
+    if isinstance(image, str | Path) and os.path.isdir(image):
+        raise PictureError("image_missing", f"{image}: this is a folder; name its pictures")
+    return as_picture(image)
 
 
 def _unit(vectors: Tensor) -> Floats:

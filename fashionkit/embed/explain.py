@@ -26,11 +26,11 @@ from torch.nn import functional as F
 
 from fashionkit.catalog.images import PictureError
 from fashionkit.embed.answers import Answers, StyleAnswer
-from fashionkit.embed.embedder import Embedder
+from fashionkit.embed.embedder import ON_ERROR, Embedder, read_picture
 from fashionkit.embed.style_inputs import StyleInput, StyleInputs, style_network
 from fashionkit.models.style_model import StyleModel
 from fashionkit.tables import InputError
-from fashionkit.vision.pictures import as_picture, sized
+from fashionkit.vision.pictures import sized
 from fashionkit.vision.pooling import shrink_masks
 from fashionkit.vision.region_base import ITEMS, RegionProvider
 
@@ -64,6 +64,7 @@ class Explanation:
         name: Of the picture. pixels: (S, S, 3) uint8, what the network sees. style: Of this picture alone; None where
             the model names no styles. items: K; none where the network looks at no items.
         attributes: None where the model names none.
+        problem: Why the picture could not be read, and then there is nothing else; empty where it could.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Explanation:
     style: StyleAnswer | None
     items: tuple[ItemEvidence, ...]
     attributes: Answers | None
+    problem: str = ""
 
 
 def explain(
@@ -78,13 +80,16 @@ def explain(
     images: Sequence[object],
     names: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
-    provider: RegionProvider | None = None,
+    provider: RegionProvider | str | None = None,
+    on_error: str = "raise",
 ) -> list[Explanation]:
     """Explains pictures one by one.
 
     Args:
-        model: With a style network, attribute heads, or both. images: As `Embedder.embed`.
+        model: With a style network, attribute heads, or both.
+        images: As `Embedder.embed`; a `PictureError` stands for one that could not be had.
         names: What they are called; their numbers without it. ids, provider: As `Embedder.style`.
+        on_error: `raise`, or `skip`: of a broken picture the explanation has a `problem` and nothing else.
 
     Raises:
         InputError: The model says nothing that could be explained, or a picture cannot be read.
@@ -92,21 +97,31 @@ def explain(
     if model.model.style is None and model.model.attributes is None:
         hint = "a model with a style network or attribute heads is needed; `fashionkit share` writes one"
         raise InputError(f"{model.name} gives vectors alone, and there is nothing to explain", hint=hint)
+    if on_error not in ON_ERROR:
+        raise InputError("cannot treat broken pictures so", found=on_error, allowed=ON_ERROR)
     names = [f"picture {number}" for number in range(len(images))] if names is None else names
     found = []
     inputs = None if model.model.style is None else StyleInputs(model.model, len(images), ids, provider)
     for row, (image, name) in enumerate(zip(images, names, strict=True)):
         try:
-            picture = as_picture(image)
+            found.append(_explained(model, inputs, row, image, name))
         except PictureError as error:
-            raise InputError(f"{name}: {error}") from error
-        pixels, style = sized(picture, model.preprocess), None
-        items: tuple[ItemEvidence, ...] = ()
-        if inputs is not None:
-            style, items = _style(model, inputs, inputs([row], [picture])[0])
-        answers = None if model.model.attributes is None else model.attributes([picture])[0]
-        found.append(Explanation(name, pixels, style, items, answers))
+            if on_error == "raise":
+                raise InputError(f"{name}: {error}") from error
+            found.append(Explanation(name, np.zeros((0, 0, 3), np.uint8), None, (), None, str(error)))
     return found
+
+
+def _explained(model: Embedder, inputs: StyleInputs | None, row: int, image: object, name: str) -> Explanation:
+    """One picture; raises PictureError where it cannot be read."""
+    if isinstance(image, PictureError):
+        raise image
+    picture, style = read_picture(image), None
+    items: tuple[ItemEvidence, ...] = ()
+    if inputs is not None:
+        style, items = _style(model, inputs, inputs([row], [picture])[0])
+    answers = None if model.model.attributes is None else model.attributes([picture])[0]
+    return Explanation(name, sized(picture, model.preprocess), style, items, answers)
 
 
 def _style(model: Embedder, inputs: StyleInputs, prepared: StyleInput) -> tuple[StyleAnswer, tuple[ItemEvidence, ...]]:

@@ -61,7 +61,9 @@ def explain_page(model: Embedder, found: Sequence[Explanation]) -> str:
         model: What was asked. found: What it said, in the order of the page.
     """
     style = model.model.style
-    facts: list[tuple[str, str | int, str]] = [("pictures", len(found), "")]
+    broken = sum(bool(each.problem) for each in found)
+    note = f"{broken} could not be read" if broken else ""
+    facts: list[tuple[str, str | int, str]] = [("pictures", len(found), note)]
     if style is not None:
         facts.append(("styles", len(style.classes), f"temperature {style.temperature:.3g}"))
         if style.needs_masks:
@@ -78,6 +80,9 @@ def explain_page(model: Embedder, found: Sequence[Explanation]) -> str:
 
 
 def _section(number: int, each: Explanation, model: Embedder) -> Section:
+    if each.problem:
+        said = Html(f"<p class='say'>This picture could not be read: {escape(each.problem)}</p>")
+        return Section(f"picture-{number}", shorten(each.name, 80), said)
     parts = []
     if each.style is not None:
         parts.append(_judged(each, each.style, model))

@@ -63,8 +63,10 @@ def export_onnx(model: VisionModel, out: str | Path, overwrite: bool = False) ->
         InputError: The file is there, the exporter is not installed, or the network cannot be expressed or differs.
     """
     out = Path(out)
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise InputError("there is something already", file=out, hint="name a new file, or say overwrite")
+    if out.is_dir():
+        raise InputError("this is a folder; name the file", file=out, hint=f"e.g. {out / 'model.onnx'}")
+    if out.exists() and not overwrite:
+        raise InputError("there is a file already", file=out, hint="name a new file, or say overwrite")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"ONNX export needs {' and '.join(missing)}", hint=INSTALL)
@@ -128,8 +130,7 @@ class Graph(nn.Module):
                 state = calibration.apply(f"state/{spec.name}", logits.state[spec.name].float())
                 found += [values.softmax(1) if spec.exclusive else values.sigmoid(), state.softmax(1)]
         if self.style is not None:
-            # The exporter would write the mean of a bool tensor, which ONNX does not have.
-            output = self.style(cells, None if masks is None else masks.float(), general)
+            output = self.style(cells, masks, general)
             found += [output.probability, output.gates]
         return tuple(found)
 
@@ -168,13 +169,13 @@ def _exported(graph: Graph, name: str) -> Any:
     examples = graph.examples(2)
     batch = torch.export.Dim("batch")
     free = {key: {0: batch} for key in examples}
-    # Tracing the bytecode keeps `len(tensor)`, which the style network asks for, a free number; it takes longer.
-    strict = graph.style is not None
     try:
         with torch.no_grad():
-            traced = torch.export.export(graph, (), examples, dynamic_shapes=free, strict=strict)
+            traced = torch.export.export(graph, (), examples, dynamic_shapes=free)
             return torch.onnx.export(
                 traced,
+                # It gives the axis its name in the file; said of several inputs, it would warn.
+                dynamic_shapes={key: {0: batch} if key == "pixels" else None for key in examples},
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 opset_version=OPSET,

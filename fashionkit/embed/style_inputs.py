@@ -23,6 +23,7 @@ from fashionkit.models.vision_model import VisionModel
 from fashionkit.tables import InputError
 from fashionkit.vision.pictures import as_tensor, sized, sized_masks
 from fashionkit.vision.region_base import RegionProvider, regions_of
+from fashionkit.vision.regions import build_regions
 
 
 class StyleInput(NamedTuple):
@@ -42,20 +43,25 @@ class StyleInputs:
 
     Args:
         model: It. count: Pictures there are. ids: Theirs, for providers that look them up; None: their numbers.
-        provider: Finds the items; None: the one that the model was trained with.
+        provider: Finds the items, see `as_provider`; None: the one that the model was trained with.
 
     Raises:
         InputError: The model has no style network, ids of another number, or no such provider can be built here.
     """
 
     def __init__(
-        self, model: VisionModel, count: int, ids: Sequence[str] | None = None, provider: RegionProvider | None = None
+        self,
+        model: VisionModel,
+        count: int,
+        ids: Sequence[str] | None = None,
+        provider: RegionProvider | str | None = None,
     ):
         style = style_network(model)
         self.model, self.ids = model, [str(number) for number in range(count)] if ids is None else list(ids)
         if len(self.ids) != count:
             raise InputError("one id is needed for each picture", found=f"{len(self.ids)} ids, {count} pictures")
-        self.provider = (provider or style.provider()) if style.needs_masks else None
+        given = None if provider is None else as_provider(provider)
+        self.provider = (given or style.provider()) if style.needs_masks else None
 
     def __call__(self, rows: list[int], pictures: list[Image.Image]) -> list[StyleInput]:
         """Some pictures, whose rows among all are given."""
@@ -77,6 +83,23 @@ class StyleInputs:
             x = as_tensor(others, self.model.general.backbone.preprocess)
             general = self.model.general.vectors(x.to(device))
         return torch.from_numpy(np.stack(masks)).to(device) if masks else None, general
+
+
+def as_provider(provider: RegionProvider | str) -> RegionProvider:
+    """A provider of regions: itself, or by its name in `build_regions`.
+
+    Raises:
+        InputError: No such name, one that needs more than a name, or something else.
+    """
+    if not isinstance(provider, str):
+        if isinstance(provider, type) or not callable(getattr(provider, "regions", None)):
+            hint = 'e.g. provider="foreground", or an object of fashionkit.vision.regions'
+            raise InputError("this is no provider of regions", column="provider", found=provider, hint=hint)
+        return provider
+    if "catalog" in provider.split(":"):
+        hint = 'say provider=CatalogRegions("FOLDER") with ids=, the ids of the pictures in that catalogue'
+        raise InputError("these regions come from a catalogue", column="provider", found=provider, hint=hint)
+    return build_regions(provider)
 
 
 def style_network(model: VisionModel) -> StyleModel:

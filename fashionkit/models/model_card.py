@@ -18,7 +18,7 @@ def model_card(model: VisionModel, about: str, metrics: Metrics, licence: str) -
 
     Args:
         model: What is described. about: What it was trained on, and whatever else people should know.
-        metrics: Name → number, or the rows of a table, all with the same keys.
+        metrics: Name → number, or the rows of a table; a cell without a value is empty.
         licence: Of the weights; empty: not known.
     """
     parts = [
@@ -61,12 +61,14 @@ def _table(metrics: Metrics) -> str:
     rows = [{"measure": k, "value": v} for k, v in metrics.items()] if isinstance(metrics, Mapping) else list(metrics)
     if not rows:
         return ""
-    head = list(rows[0])
+    head = list(dict.fromkeys(key for row in rows for key in row))
     lines = [head, ["---"] * len(head), *([_cell(row.get(key)) for key in head] for row in rows)]
     return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in line) + " |" for line in lines)
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -103,20 +105,34 @@ def _limits(model: VisionModel) -> str:
         lines.append(
             "- It knows no other values than those above, and takes the nearest of them for what it never saw."
         )
-        lines.append(f"- {_calibrated(model)}")
+        lines += [f"- {line}" for line in _calibrated(model)]
     lines.append("- It must not be used to tell who a person is or what a person is like.")
     return "\n".join(lines)
 
 
-def _calibrated(model: VisionModel) -> str:
-    parts = {
-        "attributes": model.attributes is not None and not model.attributes.calibration.temperature,
-        "styles": model.style is not None and model.style.temperature == 1,
-    }
-    raw = [name for name, uncalibrated in parts.items() if uncalibrated]
+def _calibrated(model: VisionModel) -> list[str]:
+    """What is said of how sure the model is: a temperature of 1 is what was never fitted, or on too few pictures."""
+    raw: list[str] = []
+    fitted: list[str] = []
+    some: list[str] = []
+    if model.attributes is not None:
+        known = model.attributes.calibration.temperature
+        some = [spec.name for spec in model.attributes.specs if known.get(f"values/{spec.name}", 1) == 1]
+        (raw if len(some) == len(model.attributes.specs) else fitted).append("attributes")
+    if model.style is not None:
+        (raw if model.style.temperature == 1 else fitted).append("styles")
+    lines = []
+    if fitted:
+        lines.append(
+            f"Probabilities of {' and '.join(fitted)} were calibrated (temperatures) on pictures that did not train: "
+            "the validation pictures. They fit the share that is right only for pictures like those they were "
+            "calibrated on."
+        )
+    if "attributes" in fitted and some:
+        lines.append(f"Too few pictures were there to calibrate the attributes {', '.join(map(_code, some))}.")
     if raw:
-        return f"Probabilities of {' and '.join(raw)} are not calibrated: they may be too sure."
-    return "Probabilities fit the share that is right only for pictures like those they were calibrated on."
+        lines.append(f"Probabilities of {' and '.join(raw)} are not calibrated: they may be too sure.")
+    return lines
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,12 @@ from fashionkit.models.irsn import Irsn, IrsnConfig
 from fashionkit.tables import InputError
 from fashionkit.vision.region_base import ITEMS, RegionProvider
 
+if TYPE_CHECKING:
+    from fashionkit.catalog.catalog import Catalog
+
 # Legend: B pictures, C channels of the map, G width of the general vector, K items, S streams, N styles
 KEYS = ("classes", "network", "regions", "temperature")
+OTHERWISE = 'say provider="foreground" (any picture), or provider=CatalogRegions("FOLDER") with ids='
 MOST = 100_000  # classes, and numbers of a layer: what a configuration may ask for before its tensors are seen
 
 
@@ -83,26 +87,31 @@ class StyleModel(nn.Module):
         items = iter(ITEMS)
         return tuple(next(items) if name.startswith("item_") else name for name in self.irsn.config.streams)
 
-    def provider(self) -> RegionProvider:
+    def provider(
+        self, catalog: Catalog | None = None, download: bool = False, otherwise: str = OTHERWISE
+    ) -> RegionProvider:
         """The provider that it was trained with, built anew.
+
+        Args:
+            catalog: Where its masks are, for one that takes those of a catalogue. download: The hub may be asked.
+            otherwise: What the error advises.
 
         Raises:
             InputError: It has no name, needs a catalogue or files of its own.
         """
         from fashionkit.vision.regions import build_regions
 
-        hint = "pass a provider of regions, e.g. fashionkit.vision.regions.ForegroundBands()"
         if self.regions is None:
-            raise InputError("the model does not say which regions it was trained with", hint=hint)
+            raise InputError("the model does not say which provider of regions it was trained with", hint=otherwise)
         if any(letter in self.regions for letter in "/\\"):  # of another machine, or of somebody who means harm
-            raise InputError(
-                "the model's regions come from files of where it was trained", found=self.regions, hint=hint
-            )
+            problem = "the model's regions come from files of where it was trained"
+            raise InputError(problem, found=self.regions, hint=otherwise)
         try:
-            return build_regions(self.regions)
+            return build_regions(self.regions, catalog, download=download)
         except InputError as error:
-            error.add_note(f"  the model was trained with regions of {self.regions!r}; {hint}")
-            raise
+            problem = f"the model was trained with regions of {self.regions!r}: {error.problem}"
+            hint = otherwise if error.hint is None else f"{error.hint}; or {otherwise}"
+            raise InputError(problem, found=error.found, hint=hint) from error
 
     def forward(self, feature_map: Tensor, masks: Tensor | None = None, general: Tensor | None = None) -> StyleOutput:
         """Probabilities of (B, C, h, w) maps; what the network does not look at may be left out; see `Irsn`."""

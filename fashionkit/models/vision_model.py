@@ -126,11 +126,10 @@ class VisionModel:
             metrics: For the card: name → number, or rows of a table.
 
         Raises:
-            InputError: The folder holds something.
+            InputError: The folder holds something, or is a file.
         """
         folder = Path(folder)
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise InputError("there is something already", file=folder, hint="name a new folder")
+        check_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config: dict[str, Any] = {"format": FORMAT, "backbone": self.backbone.name}
         config |= {"preprocess": self.preprocess.to_dict(), "dim": self.backbone.dim, "fingerprint": self.fingerprint}
@@ -185,6 +184,18 @@ class VisionModel:
             raise
 
 
+def check_new(folder: Path) -> None:
+    """Refuses a folder that a model cannot be written to.
+
+    Raises:
+        InputError: It holds something, or is a file.
+    """
+    if folder.is_file():
+        raise InputError("there is something already, and it is a file", file=folder, hint="name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError("there is something already", file=folder, hint="name a new folder")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a model's folder, its keys checked.
 
@@ -194,6 +205,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file() or not (folder / WEIGHTS).is_file():
         hint = f"a model is a folder with {CONFIG} and {WEIGHTS}, as Embedder.save writes it"
+        if next(folder.glob("*.ckpt"), None) or next(folder.glob("checkpoints/*.ckpt"), None):
+            hint = f"it is of training: `fashionkit share {folder} --out FOLDER` makes a model's folder of it"
         raise InputError("this folder holds no model", file=folder, hint=hint)
     if path.stat().st_size > LARGEST:
         raise InputError(f"no configuration has more than {LARGEST >> 20} MiB", file=path)

@@ -25,6 +25,7 @@ from torch import Tensor
 from fashionkit.tables import InputError, write_text
 from fashionkit.train.checkpoints import BEST, FOLDER, LAST, SLIM
 
+FEW = 30  # validation pictures, below which one more or less right moves a share by 3 % and more
 WINDOW = 20  # steps over which speed is taken
 FLUSH_SECONDS = 5.0
 SPEED = "train/pictures_per_s"
@@ -149,6 +150,12 @@ class Lines(Callback):
         self._times: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._loss: Any = None
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """A warning where there is little to judge by."""
+        number = len(getattr(trainer.datamodule, "examples", {}).get("val", range(FEW)))
+        if number < FEW and trainer.is_global_zero:
+            print(f"warning: {number} pictures for validation are few: its measures say little", flush=True)
+
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._times.clear()
 
@@ -178,7 +185,7 @@ class Lines(Callback):
 
 
 class MetricsTable(Logger):
-    """`metrics.csv` in the folder of a run: a row for what is logged together, with its step and epoch.
+    """`metrics.csv` of a run: a row for what is logged together, with its step (from 0) and epoch (from 1).
 
     Lightning's CSVLogger deletes the table of a run that goes on. This one continues it: rows from the checkpoint's
     step on are dropped, since they come again.
@@ -211,6 +218,8 @@ class MetricsTable(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": 0 if step is None else step, **{key: float(value) for key, value in metrics.items()}}
+        if "epoch" in row:
+            row["epoch"] = int(row["epoch"]) + 1  # as lines and result.json count
         last = self._rows[-1] if self._rows else {}
         if last.get("step") == row["step"] and last.keys() == row.keys():
             self._rows.pop()  # the same, once more
@@ -252,7 +261,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             values = {key: float(value) for key, value in row.items() if value}
-            rows.append({**values, "step": int(values["step"])})
+            rows.append({**values, **{key: int(values[key]) for key in ("step", "epoch") if key in values}})
     return rows
 
 

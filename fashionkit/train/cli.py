@@ -30,7 +30,7 @@ from fashionkit.train.predictions import write_measures, write_predictions
 from fashionkit.train.quiet import quiet
 from fashionkit.train.runs import CONFIG, Finished, RunFolder, said
 from fashionkit.train.task import Task, as_saved
-from fashionkit.train.wording import check_recipe, explained
+from fashionkit.train.wording import as_setting, check_recipe, explained
 from fashionkit.vision.preprocess import Preprocess
 
 RUNS = "runs"
@@ -124,9 +124,10 @@ class TrainCLI(LightningCLI):
         self.checkpoint: Path | None = None
         self._trial = bool(chosen.trainer.fast_dev_run)  # leaves nothing behind
         if self.subcommand == "fit":
+            self._asked = self._kept()
             if _is_first() and not self._trial:
-                self.folder.begin(self._kept(), chosen.overwrite)
-            if self.folder.last.is_file() and not self._trial:
+                self.folder.check(self._asked, chosen.overwrite)
+            if self.folder.last.is_file() and not chosen.overwrite and not self._trial:
                 self.checkpoint = self.folder.last
         else:
             self.checkpoint = checkpoint_of(chosen.ckpt_path or self.folder.path)
@@ -158,11 +159,15 @@ class TrainCLI(LightningCLI):
         )
 
     def fit(self, **options: Any) -> None:
-        """Trains, from the last checkpoint if there is one."""
+        """Trains, from the last checkpoint if there is one; only now, when all could be built, the folder changes."""
+        if _is_first() and not self._trial:
+            self.folder.begin(self._asked, self.config[self.subcommand].overwrite)
         self._announce()
         self.trainer.fit(**options, ckpt_path=self.checkpoint, weights_only=True)
         if self.trainer.is_global_zero and not self._trial:
-            result = {"monitor": self.keeper.monitor, "best": self.keeper.best, "best_epoch": self.keeper.best_epoch}
+            best = self.keeper.best
+            epoch = None if best is None else self.keeper.best_epoch + 1  # from 1, as people count
+            result = {"monitor": self.keeper.monitor, "best": best, "best_epoch": epoch}
             result |= {"epochs": self.trainer.current_epoch, "steps": self.trainer.global_step}
             self.folder.finish(result)
             print(f"{self.folder.path}: finished; {said(result)}", flush=True)
@@ -245,7 +250,7 @@ def run(words: Sequence[str]) -> int:
         except Finished as finished:
             print(finished)
         except jsonargparse.ArgumentError as error:
-            raise explained(str(error), files) from error
+            raise explained(str(error), files, given) from error
         except SystemExit as error:  # help was printed; or Lightning has put away an interrupt
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
@@ -254,7 +259,7 @@ def run(words: Sequence[str]) -> int:
                 return 143
             return int(error.code or 0)
         except ValueError as error:
-            raise _first_cause(error) from None
+            raise as_setting(_first_cause(error)) from None
     return 0
 
 

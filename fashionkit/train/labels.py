@@ -67,8 +67,14 @@ def read_labels(catalog: Catalog, label: str) -> Labels:
     """The pictures of which one value of `label` is known.
 
     Raises:
-        InputError: No picture has it, fewer than two values occur, or one picture has several.
+        InputError: The catalogue has no such label, fewer than two values occur, or one picture has several.
     """
+    there = sorted(set(catalog.table("labels", ["label"])["label"].to_pylist()))
+    if not there:
+        hint = "AttributeData learns what items have; labels are given as the catalogue is made"
+        raise InputError("the catalogue has no labels of pictures", file=catalog.path, found=label, hint=hint)
+    if label not in there:
+        raise InputError("no such label in the catalogue", file=catalog.path, found=label, allowed=there)
     splits, known = split_of(catalog), {}
     for row in catalog.table("labels", ["image_id", "label", "state", "values"]).to_pylist():
         if row["label"] != label or row["state"] != PRESENT or row["image_id"] not in splits:
@@ -80,8 +86,8 @@ def read_labels(catalog: Catalog, label: str) -> Labels:
         known[row["image_id"]] = values[0]
     classes = sorted(set(known.values()))
     if len(classes) < 2:
-        there = sorted(set(catalog.table("labels", ["label"])["label"].to_pylist()))
-        raise InputError("too few values to learn from", file=catalog.path, column=label, found=classes, allowed=there)
+        problem = f"the label {label!r} has fewer than two values to learn from"
+        raise InputError(problem, file=catalog.path, found=", ".join(classes) or "none")
     ids = sorted(known)
     place = {name: number for number, name in enumerate(classes)}
     return Labels(ids, classes, np.array([place[known[i]] for i in ids], np.int64), [splits[i] for i in ids])
@@ -116,16 +122,30 @@ def read_statements(catalog: Catalog, attributes: Sequence[str] = (), least: int
         if len(values) >= 1 + exclusive:
             specs.append(AttributeSpec(name, values, exclusive))
         elif attributes:
-            hint = f"`least` is {least}; fewer pictures teach little"
-            raise InputError("too few values have enough pictures", file=catalog.path, found=name, hint=hint)
+            problem = f"too few values of {name} have enough pictures"
+            raise InputError(problem, file=catalog.path, found=_frequent(train, [name]), hint=_hint(least))
     if not specs:
-        hint = f"`least` is {least}; fewer pictures teach little"
-        raise InputError("no attribute has two values with enough pictures", file=catalog.path, hint=hint)
+        problem = "no attribute has two values with enough pictures"
+        raise InputError(problem, file=catalog.path, found=_frequent(train, named), hint=_hint(least))
     found = [{s.name: _within(row[s.name], reduced[s.name]) for s in specs if s.name in row} for row in rows.values()]
     groups = _column(catalog, "split_group")
     return Statements(
         list(rows), specs, found, [splits[name] for name in rows], np.array([groups[name] for name in rows], np.int64)
     )
+
+
+def _frequent(rows: Sequence[Mapping[str, Statement]], names: Iterable[str]) -> str:
+    """The attributes with the most to learn from, each with the pictures of its most frequent values."""
+    found = {name: Counter(v for row in rows if name in row for v in row[name].values).most_common(2) for name in names}
+    second = {name: values[-1][1] if len(values) > 1 else 0 for name, values in found.items()}
+    shown = sorted(found, key=lambda name: (-second[name], name))[:3]
+    return "; ".join(
+        f"{name}: {', '.join(f'{value} {number}' for value, number in found[name]) or 'no value'}" for name in shown
+    )
+
+
+def _hint(least: int) -> str:
+    return f"`--data.least`, the training pictures that a value needs, is {least}: say fewer, though they teach little"
 
 
 def split_of(catalog: Catalog) -> dict[str, str]:

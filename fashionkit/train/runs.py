@@ -1,9 +1,10 @@
 """The folder of a run, and whether it begins, goes on, or was finished before.
 
 runs/irsn/config.yaml             what was asked for; the same command goes on, another one is refused
+                                  (without a checkpoint or a result it is no run yet, and any command may replace it)
           metrics.csv             what was logged
           checkpoints/last.ckpt   where a killed run goes on; best.ckpt: the weights to use
-          result.json             the run is finished
+          result.json             the run is finished; its best epoch, from 1
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ FREE = (
     "trainer.logger",
     "trainer.profiler",
 )
+LENGTH = "trainer.max_epochs"
 
 
 class Finished(Exception):
@@ -48,8 +50,13 @@ class RunFolder:
         self.path = Path(path)
         self.last, self.best = self.path / FOLDER / LAST, self.path / FOLDER / BEST
 
-    def begin(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
-        """Makes the folder ready for a run of `config`, new or begun before.
+    @property
+    def holds_run(self) -> bool:
+        """Whether there is anything to lose: a command that failed at once leaves a configuration at most."""
+        return any(path.is_file() for path in (self.last, self.best, self.path / RESULT))
+
+    def check(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Whether a run of `config` may begin here, or go on; changes nothing.
 
         Raises:
             Finished: The same run was finished before.
@@ -59,14 +66,17 @@ class RunFolder:
         if not kept.is_file():
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise InputError("the folder holds something else", file=self.path, hint="name another one with --out")
-        elif overwrite:
-            self._clear()
-        else:
+        elif self.holds_run and not overwrite:
             self._compare(yaml.safe_load(kept.read_text(encoding="utf-8")) or {}, config)
             if (self.path / RESULT).is_file():
                 raise Finished(f"{self.path}: finished before; {said(self.result())}")
+
+    def begin(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Makes the folder ready for a run of `config` that `check` has let pass."""
+        if overwrite or not self.holds_run:
+            self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(kept, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Marks the run as finished."""
@@ -88,11 +98,15 @@ class RunFolder:
         if changed:
             lines = [f"{key}: {one.get(key)!r} there, {two.get(key)!r} now" for key in changed[:5]]
             more = f", and {len(changed) - 5} more" if len(changed) > 5 else ""
+            hint = "--overwrite begins anew, --out names another folder"
+            if LENGTH in changed and (self.path / RESULT).is_file():
+                hint += f"; a finished run grows no longer: `--model.weights {self.path}` with another --out starts a"
+                hint += " new one from its backbone"
             raise InputError(
                 "the folder holds a run of another configuration",
                 file=self.path,
                 found="; ".join(lines) + more,
-                hint="--overwrite begins anew, --out names another folder",
+                hint=hint,
             )
 
 
@@ -109,7 +123,7 @@ def said(result: Mapping[str, Any]) -> str:
     """A result in words."""
     if result.get("best") is None:
         return f"{result['steps']:,} steps"
-    return f"best {result['monitor']} {result['best']:.4f} in epoch {result['best_epoch'] + 1} of {result['epochs']}"
+    return f"best {result['monitor']} {result['best']:.4f} in epoch {result['best_epoch']} of {result['epochs']}"
 
 
 def _is_free(key: str) -> bool:

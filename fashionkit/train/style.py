@@ -20,6 +20,7 @@ from fashionkit.models.irsn import Irsn, IrsnConfig, IrsnOutput, irsn_loss
 from fashionkit.tables import InputError
 from fashionkit.train.start import start_backbone, trains_for_maps, widened, with_masks
 from fashionkit.train.task import Task, normalised
+from fashionkit.vision.preprocess import whole
 
 SIZES = ("classes", "channels", "general")  # of `IrsnConfig`; known here from the data and the backbone
 
@@ -32,6 +33,7 @@ class StyleTask(Task):
             the styles in the order of the logits, and `general`, the width of the general vector, 0 without one.
         weights: Of the backbone (`fashionkit.vision.weights`), or a run's folder or checkpoint, to go on from its
             backbone. size: Side of its input, where not the weights' own.
+        resize: How pictures are brought to that size, where not as the weights had it: `squash` shows all of them.
         freeze: What of the backbone does not train (`Backbone.freeze`).
         network: The switches of `fashionkit.models.irsn.IrsnConfig` but for its sizes.
         mask_channels: The backbone sees the masks as channels beside the colours: an arm to compare with.
@@ -45,6 +47,7 @@ class StyleTask(Task):
         facts: dict[str, Any],
         weights: str = "random",
         size: int | None = None,
+        resize: str | None = None,
         freeze: int | str = "none",
         network: dict[str, Any] | None = None,
         mask_channels: bool = False,
@@ -62,6 +65,8 @@ class StyleTask(Task):
         self.save_hyperparameters()
         torch.manual_seed(seed)
         built = start_backbone(backbone, weights, size)
+        if resize is not None:
+            built.preprocess = whole(built.preprocess, resize)
         self.preprocess, self.classes = built.preprocess, list(facts["classes"])
         config = irsn_config(network or {}, len(self.classes), built.channels, facts["general"])
         self.network, self.mask_channels = Irsn(config), mask_channels

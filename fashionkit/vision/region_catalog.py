@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -34,14 +35,15 @@ class CatalogRegions:
     whose region counts for none of `ITEMS` leave no trace.
 
     Args:
-        catalog: Where the items are. places: The items that each region counts for.
+        catalog: Where the items are: a catalogue, or its folder. places: The items that each region counts for.
 
     Raises:
-        InputError: `places` names something that is no item.
+        InputError: No catalogue; or `places` names something that is no item.
     """
 
-    def __init__(self, catalog: Catalog, places: Mapping[str, tuple[str, ...]] = PLACES):
+    def __init__(self, catalog: Catalog | str | Path, places: Mapping[str, tuple[str, ...]] = PLACES):
         check_places(places, "region")
+        catalog = Catalog(catalog) if isinstance(catalog, str | Path) else catalog
         self.catalog, self.places = catalog, dict(places)
         self.key = f"catalog/{catalog.manifest.content_hash()[:16]}/{digest(sorted(self.places.items()))}"
         images = catalog.table("images", ["image_id", "width", "height"]).to_pydict()
@@ -81,7 +83,8 @@ class CatalogRegions:
 
     def _size(self, image_id: str, otherwise: tuple[int | None, int | None]) -> tuple[int, int]:
         if image_id not in self._sizes:
-            raise InputError("no such picture in the catalogue", file=self.catalog.path, found=image_id)
+            hint = "pictures are found by their ids in the catalogue; in Python, ids= names one for each picture"
+            raise InputError("no such picture in the catalogue", file=self.catalog.path, found=image_id, hint=hint)
         known = self._sizes[image_id]
         height, width = otherwise if None in known else known
         if height is None or width is None:

@@ -113,7 +113,7 @@ def build_regions(
         return ForegroundBands()
     if name == "catalog":
         if catalog is None:
-            raise InputError("the provider `catalog` needs a catalogue", hint="say which, or take another provider")
+            raise InputError("the provider `catalog` needs a catalogue")
         return CatalogRegions(catalog)
     raise InputError("no such provider of regions", found=name, allowed=NAMES)
 

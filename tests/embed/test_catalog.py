@@ -117,6 +117,9 @@ def test_folders_that_are_in_the_way(catalog: Path, tmp_path: Path) -> None:
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=r"there is something already|a part of this path is a file"):
             embed_catalog(catalog, out, OPTIONS)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="and it is a file"):
+        embed_catalog(catalog, tmp_path / "file", OPTIONS)
     with pytest.raises(InputError, match="has no name"):
         embed_catalog(catalog, "", OPTIONS)
 
@@ -124,6 +127,8 @@ def test_folders_that_are_in_the_way(catalog: Path, tmp_path: Path) -> None:
 def test_a_mistake_in_the_first_command_does_not_block_the_folder(catalog: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs weights"):
         embed_catalog(catalog, tmp_path / "out", replace(OPTIONS, weights=None))
+    with pytest.raises(InputError, match="there is no such folder"):
+        embed_catalog(catalog, tmp_path / "out", replace(OPTIONS, model="models/nix"))
     with pytest.raises(InputError, match="no such backbone"):
         embed_catalog(catalog, tmp_path / "out", replace(OPTIONS, model="timm/no_such_net"))
     assert embed_catalog(catalog, tmp_path / "out", OPTIONS).counts["vectors"] == 24
@@ -169,7 +174,7 @@ def test_pictures_that_come_back_are_embedded(
     catalog: Path, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_bytes", lambda catalog, ids: dict.fromkeys(ids, "the disk is not there"))
+        patch.setattr(module, "encoded_pictures", lambda catalog, ids: dict.fromkeys(ids, "the disk is not there"))
         with pytest.raises(InputError, match="not one vector"):
             embed_catalog(catalog, tmp_path / "out", OPTIONS)
     embed_catalog(catalog, tmp_path / "out", OPTIONS)

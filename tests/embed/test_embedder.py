@@ -140,6 +140,45 @@ def test_the_fingerprint_tells_weights_and_preprocessing_apart() -> None:
     assert Embedder.load(MODEL, "random:1", 64).fingerprint in prints
 
 
+def test_a_folder_is_no_picture(model: Embedder, tmp_path: Path) -> None:
+    for ask in (model.embed, lambda images: model.regions(images, "bands")):
+        with pytest.raises(InputError, match=r"picture 0: .*this is a folder; name its pictures"):
+            ask([str(tmp_path)])
+
+
+def test_providers_by_name(model: Embedder) -> None:
+    shown = pictures(2)
+    assert np.array_equal(model.regions(shown, "bands")[0], model.regions(shown, BandRegions())[0])
+    for wrong, problem in (
+        ("foregroud", r"(?s)no such provider of regions.*nearest allowed: 'foreground'"),
+        ("catalog", r"(?s)come from a catalogue.*CatalogRegions\(\"FOLDER\"\) with ids="),
+        ("random:catalog", "come from a catalogue"),
+        (BandRegions, "this is no provider"),
+        (7, "this is no provider"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            model.regions(shown, wrong)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_not_there_is_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for file in ("a.safetensors", "run/checkpoints/best.ckpt"):
+        (tmp_path / file).write_bytes(b"x")
+    for name, weights, problem in (
+        ("models/nix", None, r"(?s)models/nix: there is no such folder.*timm/<arch>"),
+        ("models/nix", "random", "there is no such folder"),
+        ("nix", None, "there is no such folder"),
+        ("./a.safetensors", None, "this is a file; name its folder"),
+        ("run/checkpoints/best.ckpt", None, "(?s)checkpoint of training.*fashionkit share"),
+        ("run", None, "(?s)holds no model.*fashionkit share run --out"),
+        ("resnet18", "random", "(?s)no such backbone.*timm/resnet18"),
+        ("timm/test_resnet", None, "needs weights"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            Embedder.load(name, weights)
+
+
 def test_weights_are_never_random_by_default() -> None:
     with pytest.raises(InputError, match="needs weights"):
         Embedder.load(MODEL)

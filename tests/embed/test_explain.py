@@ -19,7 +19,7 @@ from fashionkit.embed.explain import Explanation, _heat, explain, heated
 from fashionkit.embed.explain_page import explain_page
 from fashionkit.models.vision_model import VisionModel
 from fashionkit.tables import InputError
-from fashionkit.vision.regions import BandRegions
+from fashionkit.vision.regions import BandRegions, CatalogRegions
 from tests.report.browser import CHROMIUM, MISSING, browser
 from tests.tiny_models import made_up, tiny_backbone, tiny_model, tiny_style
 
@@ -188,6 +188,8 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         ([str(tmp_path / "none.png"), "--model", str(folder), "--out", str(page)], "no such file"),
         ([str(files[0]), "--model", str(tmp_path / "none"), "--out", str(page)], "there is no such folder"),
         ([str(files[0]), "--model", str(folder), "--out", str(tmp_path)], "this is a folder"),
+        ([str(tmp_path), "--model", str(folder), "--out", str(page)], "this is a folder; name its pictures"),
+        ([str(files[0]), "--model", str(folder), "--out", str(page), "--regions", "catalog"], "`--catalog FOLDER`"),
         ([str(files[0]), "--model", str(folder), "--out", str(page), "--regions", "no"], "no such provider"),
     ):
         capsys.readouterr()
@@ -204,3 +206,59 @@ def test_pictures_of_a_catalogue(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert f"{ids[1]}: " in capsys.readouterr().out
     assert main(["explain", "nobody", *words]) == 2
     assert "no picture under this id" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["explain", ids[0], "nobody", *words]) == 1
+    found = capsys.readouterr()
+    assert "nobody: the catalogue has no picture under this id" in found.err and "1 picture explained" in found.out
+
+
+def test_a_model_of_catalogue_regions_says_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_model()
+    assert model.style is not None
+    model.style.regions = "catalog"
+    folder = model.save(tmp_path / "model")
+    draw_catalog(tmp_path / "drawn", DrawOptions(2, size=64, workers=1))
+    made_up(1)[0].save(tmp_path / "one.png")
+    words = ["--model", str(folder), "--out", str(tmp_path / "page.html")]
+    capsys.readouterr()
+    assert main(["explain", str(tmp_path / "one.png"), *words]) == 2
+    said = capsys.readouterr().err
+    assert "trained with regions of 'catalog'" in said and "--regions foreground" in said and "--catalog FOLDER" in said
+    assert "provider=" not in said and "ForegroundBands" not in said
+    assert main(["explain", str(tmp_path / "one.png"), *words, "--regions", "foreground"]) == 0
+    source = CatalogRegions(tmp_path / "drawn")
+    ids = source.catalog.table("images", ["image_id"])["image_id"].to_pylist()
+    assert main(["explain", ids[0], *words, "--catalog", str(tmp_path / "drawn")]) == 0
+    again, shown = Embedder.load(folder), [source.catalog.image_bytes(ids)[name] for name in ids]
+    with pytest.raises(InputError, match=r"(?s)provider=\"foreground\".*ids="):
+        again.style(shown)
+    with pytest.raises(InputError, match=r"(?s)no such picture in the catalogue.*found: 0.*ids="):
+        again.style(shown, provider=source)
+    assert again.style(shown, ids=ids, provider=source).probabilities.shape == (2, 3)
+
+
+def test_a_broken_picture_leaves_the_others(
+    whole: Embedder, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "one.png", tmp_path / "broken.png", tmp_path / "two.png"]
+    for file, picture in zip(files, made_up(3), strict=True):
+        picture.save(file)
+    files[1].write_bytes(files[1].read_bytes()[:200])
+    page = tmp_path / "page.html"
+    words = ["--model", str(folder), "--out", str(page)]
+    capsys.readouterr()
+    assert main(["explain", *map(str, files), str(tmp_path / "gone.png"), *words]) == 1
+    found = capsys.readouterr()
+    assert "2 pictures explained" in found.out
+    lines = found.err.splitlines()
+    assert len(lines) == 2 and str(files[1]) in lines[0]
+    assert lines[1] == f"fashionkit: {tmp_path / 'gone.png'}: no such file"
+    assert page.read_text().count("This picture could not be read") == 2 and "2 could not be read" in page.read_text()
+    page.unlink()
+    assert main(["explain", str(files[1]), str(tmp_path / "gone.png"), *words]) == 2
+    said = capsys.readouterr().err
+    assert str(files[1]) in said and "gone.png: no such file" in said and not page.exists()
+    one, broken = explain(whole, [made_up(1)[0], b"x"], on_error="skip")
+    assert one.style is not None and not one.problem and broken.style is None and broken.problem
+    with pytest.raises(InputError, match="cannot treat broken pictures so"):
+        explain(whole, made_up(1), on_error="ignore")

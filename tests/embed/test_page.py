@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fashionkit.catalog.drawn import DrawOptions, draw_catalog
 from fashionkit.embed.export_onnx import NEEDED
 from fashionkit.vectors import unit, write_vectors
 
@@ -24,6 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path
         Image.fromarray(rng.integers(0, 256, (90, 70, 3), dtype=np.uint8)).save(name)
     made = [([f"p{n}" for n in range(9)], unit(rng.standard_normal((9, 6))))]
     write_vectors("vectors", made, {"model": "none", "fingerprint": "none"})
+    draw_catalog(tmp_path / "out" / "shop", DrawOptions(3, size=64, workers=1))
     shutil.copytree(folder, tmp_path / "models" / "outfits")
     return tmp_path
 
@@ -38,7 +40,7 @@ def run(page: Path, count: int) -> None:
 
 
 def test_the_page_on_embeddings_runs(root: Path, place: Path) -> None:
-    run(root / "docs" / "embedding.md", 8)
+    run(root / "docs" / "embedding.md", 9)
 
 
 def test_the_page_on_explaining_runs(root: Path, place: Path) -> None:

@@ -220,6 +220,8 @@ def test_the_command(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Drawn." in card and "CC0-1.0" in card and "| test | 0.25 |" in card
     assert main(words) == 2
     assert "there is something already" in capsys.readouterr().err
+    assert main(["share", str(styled), "--out", str(tmp_path / "measures.json")]) == 2
+    assert "and it is a file" in capsys.readouterr().err
     (tmp_path / "measures.json").write_text("[1]")
     assert main(["share", str(styled), "--out", str(tmp_path / "n"), "--metrics", str(tmp_path / "measures.json")]) == 2
     assert "a mapping, or a list of rows" in capsys.readouterr().err
@@ -230,6 +232,37 @@ def test_the_command(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         == 2
     )
     assert "takes no general vector" in capsys.readouterr().err
+
+
+def test_the_card_has_the_measures_of_its_run(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder = Path(shutil.copytree(styled, tmp_path / "run"))
+    test, each = run_folder / "test.json", run_folder / "attributes_test.json"
+    test.write_text('{"checkpoint": "best.ckpt", "test/accuracy": 0.25, "test/macro_f1": 0.125, "test/ece": 0.5}')
+
+    def card(name: str, *words: str, source: Path = run_folder) -> str:
+        assert main(["share", str(source), "--out", str(tmp_path / name), *words]) == 0
+        return (tmp_path / name / "README.md").read_text()
+
+    capsys.readouterr()
+    text, said = card("a"), capsys.readouterr().out
+    assert "| split | accuracy | macro F1 | ECE |" in text and "| test | 0.25 | 0.125 | 0.5 |" in text
+    assert "| val |" in text and "best.ckpt" not in text and "measures of test.json, result.json" in said
+    text, said = card("b", source=run_folder / "checkpoints" / "last.ckpt"), capsys.readouterr().out
+    assert "No measures came with this model" in text and "No test measures of this checkpoint" in said
+    each.write_text(
+        '[{"attribute": "colour", "n": 9, "accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75},'
+        ' {"attribute": "detail", "n": 1, "accuracy": 0.5, "accuracy_low": null, "accuracy_high": null}]'
+    )
+    text = card("c")
+    assert "| split | attribute | n | accuracy | accuracy 95 % | macro F1 | ECE |" in text
+    assert "| test | colour | 9 | 0.5 | 0.25–0.75 |" in text and "| test | detail | 1 | 0.5 |  |" in text
+    assert "| test | mean |  | 0.25 |" in text
+    text = card("d", "--metrics", str(test))
+    assert "| test | 0.25 | 0.125 | 0.5 |" in text and "best.ckpt" not in text and "| val |" not in text
+    (tmp_path / "own.json").write_text('{"top_1": 0.5, "by": {"red": 0.25}, "names": ["a"]}')
+    assert "| by | 0.25 |" in card("e", "--metrics", str(tmp_path / "own.json"))
+    os.utime(test, (1, 1))
+    assert "0.125" not in card("f"), "measured before the checkpoint was written"
 
 
 def test_which_checkpoint_of_a_run(styled: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fashionkit.models.calibration import Calibration
 from fashionkit.models.irsn import Irsn, IrsnConfig
 from fashionkit.models.style_model import StyleModel
 from fashionkit.models.vision_model import CONFIG, General, VisionModel
@@ -86,6 +87,29 @@ def test_the_card_says_what_is_not_calibrated(tmp_path: Path) -> None:
     backbone = tiny_backbone()
     model = VisionModel(backbone, tiny_attributes(backbone.dim), tiny_style(backbone.channels, temperature=1))
     assert "Probabilities of styles are not calibrated" in (model.save(tmp_path / "m") / "README.md").read_text()
+
+
+def test_the_card_claims_calibration_only_where_it_was_fitted(tmp_path: Path) -> None:
+    backbone = tiny_backbone()
+    heads = tiny_attributes(backbone.dim)
+    for number, (temperature, said, unsaid) in enumerate(
+        (
+            ({"values/colour": 1.7, "values/detail": 2.0}, "Probabilities of attributes were calibrated", "not calib"),
+            ({"values/colour": 1.7, "values/detail": 1.0}, "to calibrate the attributes `detail`", "not calibrated"),
+            ({"values/colour": 1.0, "values/detail": 1.0}, "of attributes are not calibrated", "were calibrated"),
+            ({}, "of attributes are not calibrated", "were calibrated"),
+        )
+    ):
+        heads.calibration = Calibration(temperature)
+        card = (VisionModel(backbone, heads).save(tmp_path / str(number)) / "README.md").read_text()
+        assert said in card and unsaid not in card
+        assert ("validation pictures" in card) == ("were calibrated" in card)
+
+
+def test_rows_of_the_card_may_lack_a_cell(tmp_path: Path) -> None:
+    rows = [{"split": "test", "accuracy": 0.5}, {"split": "val", "macro F1": None, "n": 3}]
+    card = (VisionModel(tiny_backbone()).save(tmp_path / "m", metrics=rows) / "README.md").read_text()
+    assert "| split | accuracy | macro F1 | n |" in card and "| val |  |  | 3 |" in card
 
 
 def test_names_cannot_break_the_card(tmp_path: Path) -> None:
@@ -243,7 +267,7 @@ def test_providers_of_a_style_model() -> None:
     style = tiny_style(6)
     assert style.provider().key.startswith("bands/")
     for name, problem in (
-        (None, "does not say which regions"), ("person:../x.onnx", "files of where it was trained"),
+        (None, "does not say which provider"), ("person:../x.onnx", "files of where it was trained"),
         ("clipseg:C:\\x", "files of where"), ("catalog", "needs a catalogue"), ("nothing", "no such provider"),
     ):  # fmt: skip
         style.regions = name

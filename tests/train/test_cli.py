@@ -46,6 +46,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         assert text.startswith("usage: fashionkit train")
         assert all(f"\n  {name} " in text for name in names("train"))
         assert "goes on where its last checkpoint stands" in text and "\nexample:\n" in text
+        assert "--help-all" in text and "--print_config" in text
         assert max(map(len, text.splitlines())) < 160
     assert main(["train"]) == 2
 
@@ -63,6 +64,14 @@ def test_every_setting_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None
     assert "--ckpt_path" not in text, "the folder says where a run goes on"
 
 
+def test_the_settings_of_a_recipe_can_be_listed(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit", "--config", str(tiny()), "--print_config"]) == 0
+    text = capsys.readouterr().out
+    assert "lr: 0.01" in text and "weight_decay: 0.05" in text and "save_every: 100" in text
+    assert run(["fit", "--model.help", "fashionkit.train.style.StyleTask"]) == 0
+    assert "squash" in capsys.readouterr().out
+
+
 def test_a_run_leaves_one_folder(finished: tuple[Path, Path]) -> None:
     _, out = finished
     found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
@@ -75,6 +84,7 @@ def test_the_table_of_measures(finished: tuple[Path, Path]) -> None:
     steps = [row["step"] for row in rows if "train/loss" in row]
     assert steps == list(range(len(steps))) and len(steps) > 4
     assert sum("val/macro_f1" in row for row in rows) == 2
+    assert {row["epoch"] for row in rows if "epoch" in row} == {1, 2}, "as people count, and as result.json does"
     speeds = [row[SPEED] for row in rows if SPEED in row]
     assert max(speeds) > 0
 
@@ -90,7 +100,8 @@ def test_it_is_quiet(tiny: Tiny, tmp_path: Path, root: Path) -> None:
     noise = [line for line in done.stderr.splitlines() if "site-packages/albumentations" not in line]
     assert [line for line in noise if "ightning" in line or "💡" in line or "FLOP" in line] == []
     lines = done.stdout.splitlines()
-    assert len(lines) == 4 and "begins" in lines[0] and "epoch 2/2" in lines[2] and "finished" in lines[3]
+    assert len(lines) == 5 and "begins" in lines[0] and "epoch 2/2" in lines[3] and "finished" in lines[4]
+    assert lines[1] == "warning: 6 pictures for validation are few: its measures say little"
 
 
 def test_lines_stand_above_a_bar(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +126,44 @@ def test_another_configuration_is_refused_by_name(finished: tuple[Path, Path]) -
     with pytest.raises(InputError, match=r"seed_everything: 0 there, 1 now"):
         fit(recipe, out, "--seed_everything", "1")
     assert fit(recipe, out, "--data.workers", "1", "--run.save_every", "7") == 0, "this changes no result"
+
+
+def test_a_finished_run_cannot_be_made_longer_but_started_from(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, out = finished
+    with pytest.raises(InputError, match=rf"max_epochs: 2 there, 3 now(.|\n)*--model.weights {out}` with another"):
+        fit(recipe, out, "--trainer.max_epochs", "3")
+    assert fit(recipe, tmp_path / "longer", "--trainer.max_epochs", "1", "--model.weights", str(out)) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--data.catalog", "/nowhere/at/all"],
+        ["--data.label", "stile"],
+        ["--model.backbone_lr", "fast"],
+        ["--model.backbone", "timm/test_efficientnot"],
+        ["--run.save_every", "0"],
+        ["--run.monitor", "val/f1"],
+        ["--run.ema", "2"],
+    ],
+)
+def test_a_refused_command_can_be_corrected(wrong: list[str], tiny: Tiny, tmp_path: Path) -> None:
+    out, short = tmp_path / "run", ["--trainer.max_epochs", "1"]
+    with pytest.raises(InputError):
+        fit(tiny(), out, *short, *wrong)
+    if "val/f1" not in wrong:
+        assert not out.exists(), "it was refused before anything was written"
+    assert fit(tiny(), out, *short) == 0
+    assert "val/f1" not in (out / "config.yaml").read_text()
+
+
+def test_what_a_refused_command_overwrites_is_still_there(tiny: Tiny, tmp_path: Path) -> None:
+    out, short = tmp_path / "run", ["--trainer.max_epochs", "1"]
+    assert fit(tiny(), out, *short) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="no such label"):
+        fit(tiny(), out, *short, "--data.label", "stile", "--overwrite")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_overwriting_begins_anew(tiny: Tiny, tmp_path: Path) -> None:
@@ -144,19 +193,19 @@ def test_a_trial_leaves_nothing(tiny: Tiny, tmp_path: Path) -> None:
     ("change", "problem"),
     [
         (("    batch: 4", "    batsch: 4"), "tiny.yaml, row 7: StyleData has no such setting\n  found: batsch\n  nearest allowed: 'batch'"),  # noqa: E501
-        (("    batch: 4", "    batch: many"), "row 7, column 'batch': a whole number is needed\n  found: many"),
+        (("    batch: 4", "    batch: many"), "tiny.yaml, row 7: batch: a whole number is needed\n  found: many"),
         (("style.StyleTask", "style.StileTask"), "tiny.yaml, row 9: no such class\n  found: fashionkit.train.style.StileTask"),  # noqa: E501
         (("train.style.", "trein.style."), "tiny.yaml, row 9: no such module"),
         (("  max_epochs: 2", "  max_epoch: 2"), "tiny.yaml, row 17: no such setting\n  found: trainer.max_epoch"),
         (("run:\n", "runn:\n"), "tiny.yaml, row 21: no such setting\n  found: runn.ema"),
         (("  ema: 0.9", "  emma: 0.9"), "tiny.yaml, row 21: no such setting"),
-        (("  ema: 0.9", "  ema: high"), "tiny.yaml, row 21, column 'run.ema': a number is needed\n  found: high"),
+        (("  ema: 0.9", "  ema: high"), "tiny.yaml, row 21: run.ema: a number is needed\n  found: high"),
         (("    backbone: timm/test_efficientnet\n", ""), "still needed of StyleTask: backbone"),
         (("trainer:\n", "trainer: [\n"), "tiny.yaml"),
         (("run:\n", "trainer:\n"), "tiny.yaml, row 20: key 'trainer' stands here and in line 16"),
         (("test_efficientnet", "test_efficientnot"), "no such backbone"),
         (("augment: street", "augment: streat"), "nearest allowed: 'street'"),
-        (("width: 16", "widht: 16"), "no such switch of the network"),
+        (("width: 16", "widht: 16"), "setting 'network': no such switch of the network"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_recipe_are_named(
@@ -165,7 +214,7 @@ def test_mistakes_in_a_recipe_are_named(
     words = ["train", "fit", "--config", str(tiny(change)), "--out", str(tmp_path / "run")]
     assert main(words) == 2
     err = capsys.readouterr().err
-    assert problem in err and "Traceback" not in err and "Union" not in err
+    assert problem in err and "Traceback" not in err and "Union" not in err and "column" not in err
     assert len(err.splitlines()) <= 6
 
 
@@ -178,7 +227,14 @@ def test_mistakes_in_a_recipe_are_named(
         ("fitt --config {recipe}", "nearest allowed: 'fit'"),
         ("fit --config {recipe} --foo 1", "no such setting\n  found: foo"),
         ("fit --config {recipe} --data.foo 1", "StyleData has no such setting\n  found: foo"),
-        ("fit --config {recipe} --data.batch few", "a whole number is needed\n  found: few"),
+        ("fit --config {recipe} --data.batch few", "fashionkit: --data.batch: a whole number is needed\n  found: few"),
+        ("fit --config {recipe} --data.batch=few", "fashionkit: --data.batch: a whole number is needed\n  found: few"),
+        ("fit --config {recipe} --model.init_args.lr abc", "fashionkit: --model.init_args.lr: a number is needed"),
+        ("fit --config irsn_small --model.lr abc", "fashionkit: --model.lr: a number is needed\n  found: abc"),
+        ("fit --config irsn_small --model.network 3", "fashionkit: --model.network: a mapping, such as"),
+        ("fit --config {recipe} --run.ema high", "fashionkit: --run.ema: a number is needed\n  found: high"),
+        ("fit --config {recipe} --data.limit 0 --out {out}", "setting 'limit': a number of at least 1"),
+        ("fit --config {recipe} --data.label nolabel --out {out}", "no such label in the catalogue\n  found: nolabel"),
         ("fit --config {recipe} --data.catalog /nowhere", "/nowhere: no such folder"),
         ("fit --config {recipe} --run.monitor val/f1 --out {out}", "validation gives no such measure"),
         ("fit --config {recipe} --run.save_every 0 --out {out}", "at least 1 step"),
@@ -196,7 +252,7 @@ def test_mistakes_in_words_are_named(
     given = words.format(recipe=tiny(), out=tmp_path / "run").split()
     assert main(["train", *given]) == 2
     err = capsys.readouterr().err
-    assert problem in err and "Traceback" not in err and "Union" not in err
+    assert problem in err and "Traceback" not in err and "Union" not in err and "column" not in err
 
 
 def test_a_run_is_judged_and_used(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,7 +342,9 @@ def test_the_best_weights_are_kept_and_training_stops_early(tiny: Tiny, tmp_path
     losses = [float(row["val/loss"]) for row in table(tmp_path / "run") if row["val/loss"]]
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     best = losses.index(min(losses))
-    assert result["best"] == pytest.approx(min(losses)) and result["best_epoch"] == best
+    assert result["best"] == pytest.approx(min(losses)) and result["best_epoch"] == best + 1
+    epochs = [row["epoch"] for row in table(tmp_path / "run") if row["val/loss"]]
+    assert epochs == [str(number) for number in range(1, len(losses) + 1)]
     assert len(losses) in (best + 3, 12) and len(losses) == result["epochs"]
     assert checkpoint(tmp_path / "run", "best")["epoch"] == best
 
@@ -307,12 +365,13 @@ def test_a_table_that_goes_on(tmp_path: Path) -> None:
     for step in range(4):
         first.log_metrics({"train/loss": step / 2}, step)
         first.log_metrics({"train/loss": step / 2}, step)
-    first.log_metrics({"val/loss": 9.0, "epoch": 0}, 3)
+    first.log_metrics({"val/loss": 9.0, "epoch": 0}, 1)
     first.finalize("success")
     second = MetricsTable(tmp_path)
     second.keep_before(2)
     second.log_metrics({"train/loss": 7.0}, 2)
     second.flush()
-    assert [(row["step"], row["train/loss"]) for row in read_metrics(tmp_path / "metrics.csv")] == [
+    assert [(r["step"], r["train/loss"]) for r in read_metrics(tmp_path / "metrics.csv") if "train/loss" in r] == [
         (0, 0.0), (1, 0.5), (2, 7.0)
     ]  # fmt: skip
+    assert MetricsTable(tmp_path)._rows == second._rows and second._rows[2]["epoch"] == 1

@@ -102,7 +102,7 @@ def test_a_picture_without_a_general_vector_is_named(drawn: Path, drawn_catalog:
         ({"workers": -1}, "at least 0 is needed"),
         ({"limit": 0}, "at least 1 is needed"),
         ({"predict": "valid"}, "nearest allowed: 'val'"),
-        ({"label": "stile"}, "too few values to learn from"),
+        ({"label": "stile"}, "no such label in the catalogue"),
         ({"regions": "bonds"}, "nearest allowed: 'bands'"),
         ({"augment": "streat"}, "nearest allowed: 'street'"),
         ({"general": "."}, "the folder holds no manifest.json"),

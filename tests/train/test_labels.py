@@ -214,8 +214,14 @@ def test_an_attribute_that_such_an_item_cannot_have_is_absent_in_its_region(tmp_
     ("arguments", "words"),
     [
         ({"attributes": ["collar"]}, "states no such attribute"),
-        ({"attributes": ["sleeve"], "least": 2}, "too few values have enough pictures"),
-        ({"least": 9}, "no attribute has two values"),
+        (
+            {"attributes": ["sleeve"], "least": 2},
+            r"too few values of sleeve (.|\n)*found: sleeve: long 2, short 1\n.*`--data.least`.* is 2",
+        ),
+        (
+            {"least": 9},
+            r"no attribute has two values(.|\n)*colour: red 2, blue 1; sleeve: long 2, short 1; category: shirt 3\n",
+        ),
         ({"attributes": "colour"}, "a list of names"),
     ],
 )
@@ -237,8 +243,19 @@ def test_labels_of_pictures(tmp_path: Path) -> None:
     assert (found.ids, found.classes) == (["p000", "p001", "p002"], ["casual", "formal"])
     assert found.classes_of.tolist() == [1, 0, 1] and found.splits == ["train"] * 3
     assert split_of(catalog)["p003"] == "test"
-    with pytest.raises(InputError, match="too few values"):
+    with pytest.raises(InputError, match=r"no such label in the catalogue\n  found: colour\n  allowed: style$"):
         read_labels(catalog, "colour")
+
+
+def test_a_label_of_one_value_and_a_catalogue_without_labels_are_named(tmp_path: Path) -> None:
+    one = outfits(tmp_path / "one")
+    one.put(("shirt", {}), times=2, style=["formal"])
+    with pytest.raises(InputError, match=r"the label 'style' has fewer than two values(.|\n)*found: formal"):
+        read_labels(one.made(), "style")
+    none = outfits(tmp_path / "none")
+    none.put(("shirt", {}))
+    with pytest.raises(InputError, match="the catalogue has no labels of pictures"):
+        read_labels(none.made(), "style")
 
 
 def test_labels_with_several_values_and_catalogues_without_splits_are_refused(tmp_path: Path) -> None:

@@ -103,3 +103,13 @@ def test_the_small_recipes_follow_each_other(tmp_path: Path, drawn: Path, monkey
         assert run(["fit", "--config", name, *words]) == 0
         assert run(["test", "--out", f"runs/{name}"]) == 0
     assert (tmp_path / "runs/irsn_small/test.json").exists()
+    first, second = (
+        checkpoint(tmp_path / "runs" / name)["preprocess"] for name in ("style_backbone_small", "irsn_small")
+    )
+    assert first == second and (first["resize"], first["crop"]) == ("squash", 1.0)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_style_recipes_show_the_whole_picture(name: str) -> None:
+    """Stages that follow each other must see the same, and a crop would cut off heads and shoes."""
+    assert content(name)["model"]["init_args"]["resize"] == "squash"

@@ -55,6 +55,19 @@ def test_masks_as_channels_need_masks_and_a_fitting_backbone() -> None:
         task(mask_channels=True, cached=True)
 
 
+def test_the_whole_picture_can_be_asked_for_and_is_recorded(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    assert task().preprocess.resize == "shortest"
+    assert (task(resize="squash").preprocess.resize, task(resize="squash").preprocess.crop) == ("squash", 1.0)
+    with pytest.raises(InputError, match="nearest allowed: 'squash'"):
+        task(resize="squish")
+    first, second, words = tmp_path / "first", tmp_path / "second", ["--trainer.max_epochs", "1"]
+    assert fit(tiny(), first, *words, "--model.resize", "squash") == 0
+    assert fit(tiny(), second, *words, "--model.weights", str(first)) == 0
+    kept = checkpoint(first)["preprocess"]
+    assert kept == checkpoint(second)["preprocess"] and (kept["resize"], kept["crop"]) == ("squash", 1.0)
+    assert StyleTask.load(second).preprocess.to_dict() == kept
+
+
 def test_what_the_map_does_not_need_does_not_train() -> None:
     backbone = build_backbone("timm/mobilenetv3_small_050", "random", 32)
     backbone.train().freeze(1)
