@@ -40,12 +40,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Training:
-    """Passes over the training pictures, learning rate and rows of a batch."""
+    """Passes over the training pictures, learning rate, rows of a batch, and how strongly it is held back."""
 
     epochs: int
     lr: float
     batch: int
     weight_decay: float = 0.05
+    dropout: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class IrsnSpec:
     """The whole comparison; see the classes of its parts.
 
     Attributes:
+        heads: How heads are trained; of several, each run takes what validation pictures like best.
         general: The frozen backbone of the general vector. network: Switches of `IrsnConfig` that all arms share,
             where they do not say otherwise.
     """
@@ -100,7 +102,7 @@ class IrsnSpec:
     others: Drawing
     pretraining: Training
     finetuning: Training
-    heads: Training
+    heads: list[Training]
     general: BackboneSpec
     backbones: list[BackboneSpec]
     arms: list[Arm]

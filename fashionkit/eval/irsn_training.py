@@ -87,10 +87,10 @@ class _Work:
     def __init__(self, spec: IrsnSpec, folder: Path, group: Group):
         self.spec, self.folder, self.group = spec, folder, group
         labels = read_labels(Catalog(folder / "outfits"), "style")
-        train, test = (np.array([i for i, s in enumerate(labels.splits) if s == name]) for name in ("train", "test"))
+        train, val, test = (np.flatnonzero(np.array(labels.splits) == name) for name in ("train", "val", "test"))
         # All seeds learn from the same pictures, and a larger set holds the smaller ones.
         order = np.random.default_rng([spec.outfits.seed, 1]).permutation(len(train))
-        self.rows = {"train": np.sort(train[order[: group.size]]), "test": test}
+        self.rows = {"train": np.sort(train[order[: group.size]]), "val": val, "test": test}
         self.classes, self._labels = labels.classes, labels
         self.truth, self.ids = labels.classes_of[test], [labels.ids[row] for row in test]
         self.pictures = load_file(folder / "pictures.safetensors")
@@ -120,10 +120,18 @@ class _Work:
     def _head(self, arm: Arm, masks: str) -> Array:
         if self._of != arm.maps:  # one pair of maps at a time: they are large
             self._maps, self._of = {}, arm.maps
-            self._maps = {split: self._mapped(split) for split in ("train", "test")}
-        task = self._task(arm.network, cached=True, weights=self.start)
-        self._fit(task, self._examples("train", masks, map=self._maps["train"]), self.spec.heads)
-        return self._predicted(task, self._examples("test", masks, map=self._maps["test"]))
+            self._maps = {split: self._mapped(split) for split in ("train", "val", "test")}
+        examples = {split: self._examples(split, masks, map=self._maps[split]) for split in self._maps}
+        best, found = -1.0, np.zeros(0)
+        for training in self.spec.heads:
+            task = self._task(arm.network, training, cached=True, weights=self.start)
+            self._fit(task, examples["train"], training)
+            right = accuracy(
+                self._labels.classes_of[self.rows["val"]], self._predicted(task, examples["val"]).argmax(1)
+            )
+            if right > best:
+                best, found = right, self._predicted(task, examples["test"])
+        return found
 
     def _plain(self) -> dict[str, Any]:
         """Switches of the backbone alone."""
@@ -133,15 +141,15 @@ class _Work:
         level = self.group.backbone.freeze or "none"
         return int(level) if level.isdigit() else level
 
-    def _task(self, network: Mapping[str, Any], **options: Any) -> StyleTask:
+    def _task(self, network: Mapping[str, Any], training: Training | None = None, **options: Any) -> StyleTask:
         uses_general = network.get("use_general", True)
         facts = {"classes": self.classes, "general": self.general.shape[1] if uses_general else 0}
-        training = self.spec.heads if options.get("cached") else self.spec.finetuning
+        training = training or self.spec.finetuning
         return StyleTask(
             self.group.backbone.name,
             facts,
             size=self.spec.outfits.size,
-            network={**self.spec.network, **network},
+            network={"dropout": training.dropout, **self.spec.network, **network},
             lr=training.lr,
             weight_decay=training.weight_decay,
             seed=self.group.seed,

@@ -21,7 +21,7 @@ outfits: {images: 40, seed: 5, size: 64, shares: [0.5, 0.2, 0.3]}
 others: {images: 40, seed: 6, size: 64, shares: [0.9, 0.05, 0.05]}
 pretraining: {epochs: 1, lr: 0.002, batch: 16}
 finetuning: {epochs: 1, lr: 0.001, batch: 8}
-heads: {epochs: 2, lr: 0.001, batch: 8}
+heads: [{epochs: 1, lr: 0.001, batch: 8}, {epochs: 2, lr: 0.001, batch: 8, dropout: 0.5, weight_decay: 1.0}]
 network: {width: 16}
 general: {name: timm/test_resnet, weights: random, sizes: []}
 seeds: [0]
