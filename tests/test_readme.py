@@ -67,7 +67,8 @@ def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_the_python_runs(folder: Path) -> None:
     shutil.copy(next((folder / "shop" / "photos").glob("*.jpg")), folder / "photo.jpg")
-    for block, said in zip((b for b in blocks(README) if b.language == "python"), ("answer_text", "colour"), strict=True):
+    ours = [block for block in blocks(README) if block.language == "python"]
+    for block, said in zip(ours, ("answer_text", "colour"), strict=True):
         command = [sys.executable, "-c", block.text]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """Fills a dataclass from what a YAML says, strictly: no unknown key, no other type, each error with its line.
 
-    YAML ──► `load_yaml`: data, lines ──► `build(Spec, data, path, lines)` ──► Spec
+YAML ──► `load_yaml`: data, lines ──► `build(Spec, data, path, lines)` ──► Spec
 """
 
 from __future__ import annotations
