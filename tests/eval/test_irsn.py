@@ -99,6 +99,24 @@ def test_the_larger_training_set_holds_the_smaller_one(recipe: Path, runs: Path)
     assert not set(large["train"]) & set(large["test"])
 
 
+def test_validation_pictures_choose_how_heads_are_trained(
+    recipe: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fashionkit.eval.irsn_training import _Work
+
+    spec = spec_of(recipe)
+    work = _Work(spec, runs, Group(spec.backbones[0], 16, 0, True))
+    val, test = (work._labels.classes_of[work.rows[split]] for split in ("val", "test"))
+    classes = np.eye(len(work.classes))
+    # The first way is right on validation and wrong on test pictures, the second one the other way round.
+    answers = iter([classes[val], classes[test - 1], classes[val - 1], classes[test]])
+    monkeypatch.setattr(_Work, "_fit", lambda *_: None)
+    monkeypatch.setattr(_Work, "_mapped", lambda *_: np.zeros((1, 1, 1, 1), np.float16))
+    monkeypatch.setattr(_Work, "_predicted", lambda *_: next(answers))
+    arm = next(arm for arm in spec.arms if arm.name == "first")
+    assert (work.run(arm, "none").argmax(1) == (test - 1) % len(work.classes)).all()
+
+
 def test_controls_keep_masks_but_not_their_places(recipe: Path, runs: Path) -> None:
     from fashionkit.eval.irsn_training import _Work
 

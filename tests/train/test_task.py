@@ -120,3 +120,16 @@ def test_where_the_weights_of_cached_features_came_from_is_not_forgotten() -> No
     assert as_saved(options, saved) == {}
     saved["state_dict"] = {"backbone.network.x": torch.zeros(1)}
     assert as_saved(options, saved) == {"weights": "random", "size": 64}
+
+
+def test_dropout_differs_between_steps_epochs_and_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", said.append)
+    small = Small()
+    for epoch, step, rank in ((0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1), (0, 0, 0)):
+        trainer = SimpleNamespace(current_epoch=epoch, global_rank=rank)
+        monkeypatch.setattr(type(small), "trainer", trainer, raising=False)
+        monkeypatch.setattr(type(small), "current_epoch", epoch, raising=False)
+        monkeypatch.setattr(type(small), "global_rank", rank, raising=False)
+        small.on_train_batch_start({}, step)
+    assert len(set(said)) == 4 and said[0] == said[4]
