@@ -86,6 +86,7 @@ class Targets:
 
 
 def check_targets(logits: Tensor, target: Tensor, exclusive: bool, name: str) -> None:
+    """Raises ValueError for targets of another shape, type or range than the head `name` with these logits has."""
     shape, most = (logits.shape[:1], logits.shape[1]) if exclusive else (logits.shape, 2)
     if target.shape != shape or target.dtype != torch.int64:
         raise ValueError(f"targets of {name} are {tuple(shape)} int64; got {tuple(target.shape)} {target.dtype}")

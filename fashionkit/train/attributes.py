@@ -162,6 +162,7 @@ class AttributeTask(Task):
         self.keep_rows(batch["row"], group=batch["group"], **flat)
 
     def on_validation_epoch_end(self) -> None:
+        """Fits the temperatures, in training only, and measures."""
         output, targets, groups = self._all()
         specs = self.model.specs
         if self.trainer.state.fn == "fit":

@@ -82,6 +82,7 @@ class Checkpoints(Checkpoint):
         return is_loss(self.monitor)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Puts the data where the checkpoint says, and cuts the table there."""
         self._saved = trainer.global_step
         # Lightning forgets to do so where the schedule has asked for the number of steps before.
         if self._place is not None:
@@ -99,6 +100,7 @@ class Checkpoints(Checkpoint):
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Keeps the best weights."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         measures = trainer.callback_metrics

@@ -106,6 +106,7 @@ class Task(L.LightningModule):
         return torch.cat([rows[:count] for rows, count in zip(gathered, counts, strict=True)])
 
     def configure_optimizers(self) -> Any:
+        """AdamW in four groups: backbone or not, matrices or vectors; the rate follows `rate`, step by step."""
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, value in self.named_parameters():
             if value.requires_grad:
