@@ -1,4 +1,4 @@
-"""Whole models with random weights, small enough for tests: backbone, attribute heads, style network."""
+"""Whole models with random weights, small enough for tests: backbone, attribute heads, style network, answers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fashionkit.models.answering import AnsweringModel
 from fashionkit.models.attribute_model import AttributeModel
 from fashionkit.models.attributes import AttributeSpec
 from fashionkit.models.calibration import Calibration
 from fashionkit.models.irsn import Irsn, IrsnConfig
 from fashionkit.models.style_model import StyleModel
+from fashionkit.models.tokenizer import Tokenizer
 from fashionkit.models.vision_model import General, VisionModel
+from fashionkit.models.vqa import build_vqa
+from fashionkit.models.vqa_config import VqaConfig
 from fashionkit.vision.backbones import Backbone, build_backbone
 
 SIZE = 64
 ARCH, OTHER = "timm/test_efficientnet", "timm/test_vit"
 CLASSES = ("casual", "formal", "sporty")
 SPECS = (AttributeSpec("colour", ("red", "green", "blue")), AttributeSpec("detail", ("lace", "zip"), exclusive=False))
+
+ANSWERS = ("yes", "no", "not present", "2", "red", "dark red", "light red", "v-neck", "blue")
+QUESTIONS = ("what colour is the dress?", "is there a hat?", "how many pockets has the coat?", "kleid größe?")
 
 
 def tiny_backbone(name: str = ARCH, seed: int = 1, size: int = SIZE) -> Backbone:
@@ -52,6 +59,30 @@ def tiny_model(general: str | None = None, **switches: Any) -> VisionModel:
         beside = General(other, None if general == "copy" else general)
     style = tiny_style(backbone.channels, 0 if beside is None else beside.backbone.dim, **switches)
     return VisionModel(backbone, tiny_attributes(backbone.dim), style, beside, "Apache-2.0")
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """Of a few questions and the known answers; it knows the letters of German."""
+    return Tokenizer.train([*QUESTIONS, *ANSWERS] * 3, 320)
+
+
+def tiny_answering(kind: str = "vlm", *, sharp: float = 20.0, eyes: bool = True, **settings: Any) -> AnsweringModel:
+    """A model that answers questions; `sharp`: how many times its weights are those of the start, so that it chooses.
+
+    Args:
+        kind: Of the network. eyes: It has a backbone. settings: Of the network, else `temperature` and so on.
+    """
+    others = {key: settings.pop(key) for key in ("temperature", "cannot_tell", "licence") if key in settings}
+    backbone, tokenizer = tiny_backbone(), tiny_tokenizer()
+    sizes = {"channels": backbone.channels, "cells": (2, 2), "words": len(tokenizer), "answers": len(ANSWERS)}
+    small = {"width": 16, "layers": 2, "decoder_layers": 1, "heads": 2, "feed": 32, "embedding": 12, "answer_length": 8}
+    torch.manual_seed(5)
+    network = build_vqa(VqaConfig.from_dict({"kind": kind, **sizes, **small, **settings}))
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if value.ndim > 1 and "position" not in name:
+                value *= sharp
+    return AnsweringModel(network, tokenizer, ANSWERS, backbone if eyes else None, **others)
 
 
 def made_up(n: int, seed: int = 0) -> list[Image.Image]:

@@ -28,7 +28,7 @@ from fashionkit.train.checkpoints import BEST, FOLDER, LAST, SLIM
 FEW = 30  # validation pictures, below which one more or less right moves a share by 3 % and more
 WINDOW = 20  # steps over which speed is taken
 FLUSH_SECONDS = 5.0
-SPEED = "train/pictures_per_s"
+SPEED = "train/{}_per_s"
 
 
 class Ema(WeightAveraging):
@@ -98,6 +98,8 @@ class Checkpoints(Checkpoint):
             # Lightning logs this step only after this hook; the table must have it before the checkpoint says so.
             trainer._logger_connector.update_train_step_metrics()
             self._save_last(trainer)
+        if 0 < trainer.max_steps <= step:  # such a run ends anywhere in an epoch, and what it ends with is judged
+            trainer.check_val_every_n_epoch, trainer.should_stop = 1, True
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Keeps the best weights."""
@@ -149,7 +151,7 @@ class Lines(Callback):
     """Tells people, and the table, how it goes."""
 
     def __init__(self) -> None:
-        self._times: deque[tuple[float, int]] = deque(maxlen=WINDOW)
+        self._times: deque[tuple[float, dict[str, int]]] = deque(maxlen=WINDOW)
         self._loss: Any = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -162,28 +164,31 @@ class Lines(Callback):
         self._times.clear()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._times.append((time.perf_counter(), len(batch["row"]) * trainer.world_size))
+        counts = {unit: number * trainer.world_size for unit, number in pl_module.counts(batch).items()}
+        self._times.append((time.perf_counter(), counts))
         self._loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        pl_module.log(SPEED, self.speed(), batch_size=1)
+        pl_module.log_dict({SPEED.format(unit): speed for unit, speed in self.speeds().items()}, batch_size=1)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """One line an epoch."""
         keeper = next((c for c in trainer.callbacks if isinstance(c, Checkpoints)), None)
-        parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, step {trainer.global_step}"]
+        of = f"/{trainer.max_epochs}" if trainer.max_epochs > 0 else ""  # -1: steps end the run
+        parts = [f"epoch {trainer.current_epoch + 1}{of}, step {trainer.global_step}"]
         parts += [] if self._loss is None else [f"loss {float(self._loss):.4f}"]
         if keeper is not None and keeper.monitor in trainer.callback_metrics:
             best = "" if keeper.best is None else f" (best {keeper.best:.4f})"
             parts.append(f"{keeper.monitor} {float(trainer.callback_metrics[keeper.monitor]):.4f}{best}")
-        parts.append(f"{self.speed():,.0f} pictures/s")
+        parts += [f"{speed:,.0f} {unit}/s" for unit, speed in self.speeds().items()]
         pl_module.print(": ".join((parts[0], ", ".join(parts[1:]))))  # above the bar, where there is one
         sys.stdout.flush()
 
-    def speed(self) -> float:
-        """Pictures a second over the last steps of this epoch, in all processes; 0 before the second one."""
-        if len(self._times) < 2:
-            return 0.0
-        span = self._times[-1][0] - self._times[0][0]
-        return sum(number for _, number in list(self._times)[1:]) / max(span, 1e-9)
+    def speeds(self) -> dict[str, float]:
+        """What the task counts, a second, over the last steps of this epoch, in all processes; 0 before the second."""
+        if not self._times:
+            return {}
+        span = max(self._times[-1][0] - self._times[0][0], 1e-9)
+        later = [counts for _, counts in list(self._times)[1:]]
+        return {unit: sum(counts[unit] for counts in later) / span for unit in self._times[0][1]}
 
 
 class MetricsTable(Logger):

@@ -25,7 +25,7 @@ from fashionkit.recipes import find
 from fashionkit.tables import InputError
 from fashionkit.train.callbacks import Checkpoints, Ema, Lines, MetricsTable, is_loss
 from fashionkit.train.checkpoints import CheckpointFiles, checkpoint_of, read_checkpoint
-from fashionkit.train.data import PictureData
+from fashionkit.train.data import TrainData
 from fashionkit.train.predictions import write_measures, write_predictions
 from fashionkit.train.quiet import quiet
 from fashionkit.train.runs import CONFIG, Finished, RunFolder, said
@@ -75,7 +75,7 @@ class TrainCLI(LightningCLI):
         self.files = [Path(word) for word in _configs(self._words)]
         super().__init__(
             Task,
-            PictureData,
+            TrainData,
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=self._words,
@@ -186,7 +186,7 @@ class TrainCLI(LightningCLI):
         if self.trainer.world_size > 1:
             raise InputError("predictions are made in one process", column="trainer.devices", hint="say 1")
         batches = self.trainer.predict(**options, weights_only=True)
-        ids = self.datamodule.examples[self.datamodule.predict].pictures.ids
+        ids = self.datamodule.ids(self.datamodule.predict)
         file = write_predictions(self.folder.path, self.datamodule.predict, ids, self.model, batches)
         print(f"{file}: {len(ids):,} pictures", flush=True)
 

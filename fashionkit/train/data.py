@@ -1,4 +1,4 @@
-"""Data modules over a catalogue: one for a label of pictures (style), one for attributes of items.
+"""Data modules over a catalogue: one for a label of pictures (style), one for attributes of items; and what all share.
 
 catalogue ─► labels or attributes ─► rows of each split ─► `Examples` ─► `ResumableLoader` ─► batches (dicts)
                                          preprocessing, side: from the task's backbone ─┘
@@ -25,7 +25,43 @@ from fashionkit.vision.preprocess import Preprocess
 from fashionkit.vision.regions import MaskCache
 
 
-class PictureData(L.LightningDataModule):
+class TrainData(L.LightningDataModule):
+    """What `fashionkit train` needs of any data.
+
+    Attributes:
+        examples: Pictures of each split that was prepared; their number is their length.
+        predict: Which split `predict` is about.
+    """
+
+    predict: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.examples: dict[str, Any] = {}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a task must know of the data before it can be built, in plain types."""
+        raise NotImplementedError
+
+    def prepare(self, preprocess: Preprocess) -> None:
+        """Makes the examples of each split for a network."""
+        raise NotImplementedError
+
+    def ids(self, split: str) -> list[str]:
+        """Of the pictures that predictions are about, by row."""
+        found: list[str] = self.examples[split].pictures.ids
+        return found
+
+    def setup(self, stage: str) -> None:
+        """Lightning calls it in every process."""
+        if not self.examples:
+            assert self.trainer is not None
+            task: Any = self.trainer.lightning_module
+            self.prepare(task.preprocess)
+
+
+class PictureData(TrainData):
     """Pictures of a catalogue by split, with targets that a subclass knows.
 
     Args:
@@ -65,13 +101,11 @@ class PictureData(L.LightningDataModule):
         self.augment, self.regions, self.masks, self.features, self.general = augment, regions, masks, features, general
         self.batch, self.workers, self.memory, self.seed, self.limit = batch, workers, memory, seed, limit
         self.predict = predict
-        self.examples: dict[str, Examples] = {}
         self._pictures: CatalogPictures | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a task must know of the data before it can be built, in plain types; `general` is the width of the
-        general vector, 0 without one."""
+        """With `general`, the width of the general vector, 0 without one."""
         return {"general": 0 if self.general is None else read_vectors(self.general).dim}
 
     def rows(self, split: str) -> tuple[list[str], Mapping[str, Any]]:
@@ -96,13 +130,6 @@ class PictureData(L.LightningDataModule):
                 self._features(ids),
                 (self.memory << 20) * len(ids) // (number * max(1, self.workers)),
             )
-
-    def setup(self, stage: str) -> None:
-        """Lightning calls it in every process."""
-        if not self.examples:
-            assert self.trainer is not None
-            task: Any = self.trainer.lightning_module
-            self.prepare(task.preprocess)
 
     def train_dataloader(self) -> ResumableLoader:
         return self.loader("train", shuffle=True)
@@ -132,7 +159,7 @@ class PictureData(L.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=pin,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
         )
 
     def _rows(self, split: str) -> tuple[list[str], Mapping[str, Any]]:
@@ -258,7 +285,7 @@ def read_vectors(folder: str) -> GeneralVectors:
     raise InputError("no folder of vectors", file=folder, found=kind, allowed=("vectors", "features"), hint=hint)
 
 
-def _begin_worker(number: int) -> None:
+def begin_worker(number: int) -> None:
     """Workers share the cores: OpenCV's own threads in each of them would fight over them."""
     import cv2
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,7 +25,7 @@ from torch.utils.data import Dataset, default_collate
 
 from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.images import PictureError, open_picture, read_file
-from fashionkit.tables import InputError
+from fashionkit.tables import InputError, table_parts
 from fashionkit.train.loader import Key
 from fashionkit.vision.augment import Augment
 from fashionkit.vision.pictures import sized, sized_masks
@@ -96,6 +97,29 @@ class CatalogPictures:
             if name not in self._at:
                 raise InputError("no such picture in the catalogue", file=self.catalog.path, found=name)
         return list(ids)
+
+
+def first_pictures(catalog: Catalog, number: int) -> tuple[list[str], list[Image.Image]]:
+    """Ids and pictures, upright, of the first rows that have one; few are read, however large the catalogue is.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    root = catalog.path / catalog.facts.image_root
+    names: list[str] = []
+    found: list[Image.Image] = []
+    for part in table_parts(catalog.path, "images"):
+        for batch in pq.ParquetFile(part).iter_batches(number, columns=["image_id", "path", "bytes"]):
+            for row in batch.to_pylist():
+                if len(found) < number and (row["bytes"] or row["path"]):
+                    names.append(row["image_id"])
+                    try:
+                        found.append(open_picture(row["bytes"] or read_file(root, row["path"])))
+                    except PictureError as error:
+                        raise InputError(f"picture {names[-1]!r}: {error}", file=catalog.path) from error
+            if len(found) == number:
+                return names, found
+    return names, found
 
 
 class Kept:

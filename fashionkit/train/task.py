@@ -70,6 +70,10 @@ class Task(L.LightningModule):
         assert self.backbone is not None
         return self.backbone.both(normalised(batch["image"], self.preprocess))
 
+    def counts(self, batch: dict[str, Any]) -> dict[str, int]:
+        """How much of what a batch holds; training's speed is told in these."""
+        return {"pictures": len(batch["row"])}
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout depends on the batch and not on what was drawn before, so a run that goes on draws the same."""
         torch.manual_seed(step_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))

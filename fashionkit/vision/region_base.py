@@ -118,7 +118,7 @@ def bands_between(bands: Bands, height: int, width: int, top: int, bottom: int) 
     return masks
 
 
-def check_places(places: Mapping[str, Sequence[str]], what: str) -> None:
+def check_places(places: Mapping[str, Sequence[str]], what: str, allowed: Sequence[str] = ITEMS) -> None:
     """A table of names (regions, prompts, labels) and the items that each counts for has items in it only.
 
     Raises:
@@ -126,9 +126,9 @@ def check_places(places: Mapping[str, Sequence[str]], what: str) -> None:
     """
     for name, items in places.items():
         for item in [items] if isinstance(items, str) else items:
-            if isinstance(items, str) or item not in ITEMS:
+            if isinstance(items, str) or item not in allowed:
                 problem = f"the {what} {name!r} counts for no such item"
-                raise InputError(problem, found=item, allowed=ITEMS, hint="a list of items stands beside each name")
+                raise InputError(problem, found=item, allowed=allowed, hint="a list of items stands beside each name")
 
 
 def check_bands(bands: Bands) -> None:

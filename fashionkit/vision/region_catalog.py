@@ -1,12 +1,12 @@
 """Regions that a catalogue knows: the masks of its items, or their boxes.
 
-image id ──► items of the picture ──► region of each ──► PLACES ──► (4, H, W) bool
+image id ──► items of the picture ──► region of each ──► PLACES ──► (K, H, W) bool
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,20 +32,27 @@ class CatalogRegions:
     """Masks of a catalogue's items, or their boxes where there is no mask; a dress counts for top and bottom.
 
     An item's region is the one in its row, else its category's in the ontology. Items that are nowhere (no box) or
-    whose region counts for none of `ITEMS` leave no trace.
+    whose region counts for none of `items` leave no trace.
 
     Args:
         catalog: Where the items are: a catalogue, or its folder. places: The items that each region counts for.
+        items: K names, in the order of the masks.
 
     Raises:
         InputError: No catalogue; or `places` names something that is no item.
     """
 
-    def __init__(self, catalog: Catalog | str | Path, places: Mapping[str, tuple[str, ...]] = PLACES):
-        check_places(places, "region")
+    def __init__(
+        self,
+        catalog: Catalog | str | Path,
+        places: Mapping[str, tuple[str, ...]] = PLACES,
+        items: Sequence[str] = ITEMS,
+    ):
+        check_places(places, "region", items)
         catalog = Catalog(catalog) if isinstance(catalog, str | Path) else catalog
-        self.catalog, self.places = catalog, dict(places)
-        self.key = f"catalog/{catalog.manifest.content_hash()[:16]}/{digest(sorted(self.places.items()))}"
+        self.catalog, self.places, self.items = catalog, dict(places), tuple(items)
+        settings = [sorted(self.places.items()), *([self.items] if self.items != ITEMS else [])]
+        self.key = f"catalog/{catalog.manifest.content_hash()[:16]}/{digest(*settings)}"
         images = catalog.table("images", ["image_id", "width", "height"]).to_pydict()
         sizes = zip(images["height"], images["width"], strict=True)
         self._sizes: dict[str, tuple[int | None, int | None]] = dict(zip(images["image_id"], sizes, strict=True))
@@ -68,12 +75,12 @@ class CatalogRegions:
                 file=self.catalog.path,
                 hint="masks fit whole pictures; crop both of them together, after this",
             )
-        masks = np.zeros((len(ITEMS), tall, wide), bool)
+        masks = np.zeros((len(self.items), tall, wide), bool)
         rows = np.array(self._rows.get(image_id, []), np.int64)
         for item in self._items.take(rows).to_pylist():
             region = item["region"] or self.catalog.ontology.region_of(item["category"])
             for name in self.places.get(region or "", ()):
-                self._paint(masks[ITEMS.index(name)], item)
+                self._paint(masks[self.items.index(name)], item)
         return resized_masks(masks, height, width)
 
     def canvas(self, image_id: str) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from fashionkit.catalog.catalog import Catalog
 from fashionkit.catalog.drawn import DrawOptions, draw_catalog
 from fashionkit.catalog.masks import mask_png
 from fashionkit.tables import InputError
+from fashionkit.vision.region_base import digest
 from fashionkit.vision.regions import (
     ITEMS,
     PLACES,
@@ -98,6 +99,36 @@ def test_masks_boxes_and_regions_of_a_catalogue() -> None:
     assert not provider.regions(blank(30, 20), "b").any()
     twice = provider.regions(blank(60, 40), "a")
     np.testing.assert_array_equal(twice, wanted.repeat(2, axis=1).repeat(2, axis=2))
+
+
+def test_masks_of_other_items_than_the_usual_ones(drawn: Catalog) -> None:
+    """One for each region, in the order of their names; what two regions share is the union of them."""
+    regions = ("feet", "full_body", "hand", "top")
+    by_region = CatalogRegions(drawn, {name: (name,) for name in regions}, regions)
+    two = CatalogRegions(drawn, {"hand": ("held",), "feet": ("held", "below"), "top": ("below",)}, ["below", "held"])
+    seen, usual = np.zeros(4, bool), CatalogRegions(drawn)
+    for image_id in drawn.table("images")["image_id"].to_pylist():
+        feet, dress, hand, top = masks = by_region.regions(by_region.canvas(image_id), image_id)
+        below, held = two.regions(two.canvas(image_id), image_id)
+        np.testing.assert_array_equal(held, hand | feet)
+        np.testing.assert_array_equal(below, feet | top)
+        four = usual.regions(usual.canvas(image_id), image_id)
+        np.testing.assert_array_equal(four[SHOES], feet)
+        assert not (top | dress)[~four[TOP]].any() and not dress[~four[BOTTOM]].any()
+        seen |= masks.any((1, 2))
+    assert seen.all()
+
+
+def test_keys_tell_places_and_items_apart(drawn: Catalog) -> None:
+    places: dict[str, tuple[str, ...]] = {"top": ("top",), "feet": ("shoes",)}
+    orders = (ITEMS, ("top", "shoes"), ("shoes", "top"))
+    keys = [CatalogRegions(drawn, places, items).key for items in orders]
+    assert len({*keys, CatalogRegions(drawn).key}) == 4
+    assert CatalogRegions(drawn, places).key == CatalogRegions(drawn, places, list(ITEMS)).key == keys[0]
+    assert CatalogRegions(drawn).key.endswith(f"/{digest(sorted(PLACES.items()))}"), "masks in caches stay valid"
+    with pytest.raises(InputError, match="no such item") as caught:
+        CatalogRegions(drawn, places, ("top", "boots"))
+    assert "shoes" in str(caught.value) and "boots" in str(caught.value)
 
 
 def test_a_catalogue_refuses_what_does_not_fit() -> None:
