@@ -7,9 +7,13 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """`from fashionkit import Embedder` loads torch; `import fashionkit` does not."""
+    """`from fashionkit import Embedder, VQAModel` loads torch; `import fashionkit` does not."""
     if name == "Embedder":
         from fashionkit.embed.embedder import Embedder
 
         return Embedder
+    if name == "VQAModel":
+        from fashionkit.embed.asking import VQAModel
+
+        return VQAModel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

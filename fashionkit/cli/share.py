@@ -10,7 +10,9 @@ from fashionkit.cli.arguments import arg
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fashionkit.models.answering import AnsweringModel
     from fashionkit.models.model_card import Metrics
+    from fashionkit.models.vision_model import VisionModel
     from fashionkit.vision.backbones import Backbone
 
 
@@ -45,21 +47,36 @@ def share(args: ShareArgs) -> None:
     """
     from pathlib import Path
 
-    from fashionkit.embed.embedder import Embedder
-    from fashionkit.models.checkpoint import find_checkpoint, from_checkpoint
-    from fashionkit.models.vision_model import check_new
+    from fashionkit.models.checkpoint import find_checkpoint
+    from fashionkit.models.model_folder import check_new
 
     check_new(Path(args.out))
     file = find_checkpoint(args.run)
     metrics = _metrics(args.metrics, file)
-    backbone, source = _general(args)
-    model = from_checkpoint(file, args.weights, backbone, source)
+    model, name = _model(args, file)
     model.licence = args.licence or model.licence
-    folder = Embedder(model).save(args.out, args.about, metrics)
-    parts = [name for name in ("attributes", "style") if getattr(model, name) is not None]
-    print(f"{folder}: {' with '.join([model.backbone.name, *([' and '.join(parts)] if parts else [])])}, from {file}")
+    folder = model.save(args.out, args.about, metrics)
+    print(f"{folder}: {name}, from {file}")
     if not args.about:
         print(f"Say what it was trained on: --about, or write it into {folder / 'README.md'}")
+
+
+def _model(args: ShareArgs, file: Path) -> tuple[VisionModel | AnsweringModel, str]:
+    """The model of a checkpoint, and what it is in a few words."""
+    from fashionkit.models.checkpoint import answers_questions, from_checkpoint, read_checkpoint
+    from fashionkit.tables import InputError
+
+    if answers_questions(read_checkpoint(file)):
+        from fashionkit.models.answering_checkpoint import answering_from_checkpoint
+
+        if args.general is not None:
+            raise InputError("a model that answers questions takes no general vector", column="general")
+        asked = answering_from_checkpoint(file, args.weights)
+        on = "questions alone" if asked.backbone is None else asked.backbone.name
+        return asked, f"{on} with {asked.config.kind}, {len(asked.answers):,} known answers"
+    model = from_checkpoint(file, args.weights, *_general(args))
+    parts = [name for name in ("attributes", "style") if getattr(model, name) is not None]
+    return model, " with ".join([model.backbone.name, *([" and ".join(parts)] if parts else [])])
 
 
 def _general(args: ShareArgs) -> tuple[Backbone | None, str | None]:

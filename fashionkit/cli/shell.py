@@ -22,11 +22,23 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 import fashionkit
-from fashionkit.cli import catalog, datagen, embed, evaluate, explain, export, features, inspect, share, train
+from fashionkit.cli import ask, catalog, datagen, embed, evaluate, explain, export, features, inspect, share, train
 
 Verb = Callable[[Any], int | None]
 
-GROUPS: tuple[ModuleType, ...] = (catalog, datagen, embed, evaluate, explain, export, features, inspect, share, train)
+GROUPS: tuple[ModuleType, ...] = (
+    ask,
+    catalog,
+    datagen,
+    embed,
+    evaluate,
+    explain,
+    export,
+    features,
+    inspect,
+    share,
+    train,
+)
 VERBS: dict[str, Verb] = {name: verb for group in GROUPS for name, verb in group.VERBS.items()}
 assert len(VERBS) == sum(len(group.VERBS) for group in GROUPS), "two groups have a verb of the same name"
 

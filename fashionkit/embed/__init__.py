@@ -1,10 +1,10 @@
-"""Image embeddings for applications: `Embedder` for pictures at hand, `embed_catalog` for a whole catalogue."""
+"""What applications import: `Embedder` for pictures, `embed_catalog` for a catalogue, `VQAModel` for questions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Embedder", "embed_catalog"]
+__all__ = ["Embedder", "VQAModel", "embed_catalog"]
 
 
 def __getattr__(name: str) -> Any:
@@ -13,6 +13,10 @@ def __getattr__(name: str) -> Any:
         from fashionkit.embed.embedder import Embedder
 
         return Embedder
+    if name == "VQAModel":
+        from fashionkit.embed.asking import VQAModel
+
+        return VQAModel
     if name == "embed_catalog":
         from fashionkit.embed.catalog import embed_catalog
 

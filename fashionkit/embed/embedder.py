@@ -13,10 +13,9 @@ Letters: N pictures or texts, D width of a vector, R regions, C channels of the 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,23 +27,21 @@ from torch.nn import functional as F
 from fashionkit.catalog.images import PictureError
 from fashionkit.embed.answers import Answers, StyleAnswer, answers_of
 from fashionkit.embed.names import check_name
+from fashionkit.embed.picture_batches import batches, check_broken, listed, mask_of, read_picture
 from fashionkit.embed.style_inputs import StyleInputs, as_provider, style_network
-from fashionkit.engine.ahead import ahead
 from fashionkit.models.calibration import predict
 from fashionkit.models.model_card import Metrics
 from fashionkit.models.vision_model import VisionModel
 from fashionkit.tables import InputError
 from fashionkit.vision.backbones import Backbone, build_backbone
 from fashionkit.vision.memory import keep_memory
-from fashionkit.vision.pictures import as_picture, as_tensor, sized, sized_masks
+from fashionkit.vision.pictures import as_tensor, sized, sized_masks
 from fashionkit.vision.pooling import present, region_pool, shrink_masks
 from fashionkit.vision.preprocess import Preprocess
 from fashionkit.vision.region_base import ITEMS, RegionProvider
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
-P = TypeVar("P")
-ON_ERROR = ("raise", "skip")
 
 
 class Embedder:
@@ -133,9 +130,10 @@ class Embedder:
         Raises:
             InputError: A picture cannot be read; the error names its index.
         """
-        images = self._listed(images, on_error)
-        found, broken = np.zeros((len(images), self.dim), np.float32), np.zeros(len(images), bool)
-        for rows, pixels in self._batches(images, broken, on_error, self._sized):
+        images = listed(images, on_error)
+        found = np.zeros((len(images), self.dim), np.float32)
+        broken: dict[int, PictureError] = {}
+        for rows, pixels in batches(images, self.batch, self._sized, on_error, broken):
             found[rows] = self.embed_prepared(pixels)
         return _masked(found, broken) if on_error == "skip" else found
 
@@ -166,18 +164,20 @@ class Embedder:
         Raises:
             InputError: As `embed`; ids of another number; or no such provider.
         """
-        images, provider = self._listed(images, on_error), as_provider(provider)
+        images, provider = listed(images, on_error), as_provider(provider)
         ids = [str(number) for number in range(len(images))] if ids is None else ids
         if len(ids) != len(images):
             raise InputError("one id is needed for each picture", found=f"{len(ids)} ids, {len(images)} pictures")
         vectors: list[Floats] = []
         there: list[npt.NDArray[np.bool_]] = []
-        broken, order = np.zeros(len(images), bool), []
+        broken: dict[int, PictureError] = {}
+        order = []
         for number, image in enumerate(images):
             try:
                 picture = read_picture(image)
             except PictureError as error:
-                broken[number] = self._broken(number, error, on_error)
+                check_broken(number, error, on_error)
+                broken[number] = error
                 continue
             masks = torch.from_numpy(sized_masks(provider.regions(picture, ids[number]), self.preprocess))[None]
             x = self.backbone.spatial(self.tensor([sized(picture, self.preprocess)])).float().cpu()
@@ -205,9 +205,9 @@ class Embedder:
         if heads is None:
             hint = "load a folder of a model that was trained on attributes (`fashionkit share` writes one)"
             raise InputError(f"this model names no attributes: it is {self.name} alone", hint=hint)
-        images = self._listed(images, on_error)
+        images = listed(images, on_error)
         found: list[Answers | None] = [None] * len(images)
-        for rows, pixels in self._batches(images, np.zeros(len(images), bool), on_error, self._sized):
+        for rows, pixels in batches(images, self.batch, self._sized, on_error, {}):
             vectors = self.backbone.pooled(self.tensor(pixels))
             output = heads(heads.inputs(vectors, torch.from_numpy(np.stack(pixels)).to(self.device)))
             answers = answers_of(predict(output, heads.specs, heads.calibration), heads.specs)
@@ -233,12 +233,13 @@ class Embedder:
         Raises:
             InputError: As `embed`; or the model names no styles, or needs a provider that cannot be built here.
         """
-        style, images = style_network(self.model), self._listed(images, on_error)
+        style, images = style_network(self.model), listed(images, on_error)
         inputs = StyleInputs(self.model, len(images), ids, provider)
-        shape, broken = (len(images), len(style.streams)), np.zeros(len(images), bool)
+        shape = (len(images), len(style.streams))
+        broken: dict[int, PictureError] = {}
         probability, gates = np.zeros((len(images), len(style.classes)), np.float32), np.zeros(shape, np.float32)
         held = np.zeros(shape, bool)
-        for rows, prepared in self._batches(images, broken, on_error, inputs):
+        for rows, prepared in batches(images, self.batch, inputs, on_error, broken):
             cells = self.backbone.spatial(self.tensor([each.pixels for each in prepared]))
             output = style(cells, *inputs.beside(prepared, self.device))
             for whole, part in zip((probability, gates, held), output, strict=True):
@@ -260,48 +261,8 @@ class Embedder:
         parts = [listed[lo : lo + self.batch] for lo in range(0, len(listed), self.batch)]
         return np.concatenate([_unit(self.backbone.text(part)) for part in parts])
 
-    def _listed(self, images: Sequence[object] | object, on_error: str) -> list[object]:
-        if on_error not in ON_ERROR:
-            raise InputError("cannot treat broken pictures so", found=on_error, allowed=ON_ERROR)
-        if isinstance(images, np.ndarray | Tensor):  # a batch of pictures, a column of paths, or one picture
-            return list(images) if images.ndim in (1, 4) else [images]
-        one = isinstance(images, str | bytes | bytearray | memoryview) or hasattr(images, "read")
-        return [images] if one or not isinstance(images, Iterable) else list(images)
-
-    def _batches(
-        self,
-        images: Sequence[object],
-        broken: npt.NDArray[np.bool_],
-        on_error: str,
-        prepare: Callable[[list[int], list[Image.Image]], list[P]],
-    ) -> Iterator[tuple[list[int], list[P]]]:
-        """Rows of pictures that could be read, and what `prepare` made of them, a batch at a time; marks the others."""
-
-        def load(rows: range) -> tuple[dict[int, PictureError], list[int], list[P]]:
-            wrong, pictures = {}, {}
-            for row in rows:
-                try:
-                    pictures[row] = read_picture(images[row])
-                except PictureError as error:
-                    wrong[row] = error
-            good = list(pictures)
-            return wrong, good, prepare(good, list(pictures.values())) if good else []
-
-        parts = (range(lo, min(lo + self.batch, len(images))) for lo in range(0, len(images), self.batch))
-        for wrong, rows, prepared in ahead(load, parts):
-            for row, error in wrong.items():
-                broken[row] = self._broken(row, error, on_error)
-            if rows:
-                yield rows, prepared
-
     def _sized(self, rows: list[int], pictures: list[Image.Image]) -> list[Pixels]:
         return [sized(picture, self.preprocess) for picture in pictures]
-
-    def _broken(self, number: int, error: PictureError, on_error: str) -> bool:
-        if on_error == "raise":
-            hint = 'on_error="skip" leaves broken pictures out'
-            raise InputError(f"picture {number}: {error}", hint=hint) from error
-        return True
 
     def tensor(self, pixels: Sequence[Pixels]) -> Tensor:
         """(n, 3, S, S) of n prepared pictures, normalised, on the device."""
@@ -309,23 +270,12 @@ class Embedder:
         return x.to(memory_format=torch.channels_last) if self.device.type == "cpu" else x
 
 
-def read_picture(image: object) -> Image.Image:
-    """As `as_picture`; a folder is told from a file that is not there.
-
-    Raises:
-        PictureError: It cannot be read.
-    """
-    if isinstance(image, str | Path) and os.path.isdir(image):
-        raise PictureError("image_missing", f"{image}: this is a folder; name its pictures")
-    return as_picture(image)
-
-
 def _unit(vectors: Tensor) -> Floats:
     found: Floats = F.normalize(vectors.float(), dim=1).cpu().numpy()
     return found
 
 
-def _masked(found: Floats, broken: npt.NDArray[np.bool_]) -> Floats:
-    mask = np.broadcast_to(broken.reshape(-1, *[1] * (found.ndim - 1)), found.shape)
+def _masked(found: Floats, broken: dict[int, PictureError]) -> Floats:
+    mask = np.broadcast_to(mask_of(broken, len(found)).reshape(-1, *[1] * (found.ndim - 1)), found.shape)
     masked: Any = np.ma.MaskedArray(found, mask=mask)
     return masked

@@ -26,7 +26,8 @@ from torch.nn import functional as F
 
 from fashionkit.catalog.images import PictureError
 from fashionkit.embed.answers import Answers, StyleAnswer
-from fashionkit.embed.embedder import ON_ERROR, Embedder, read_picture
+from fashionkit.embed.embedder import Embedder
+from fashionkit.embed.picture_batches import ON_ERROR, read_picture
 from fashionkit.embed.style_inputs import StyleInput, StyleInputs, style_network
 from fashionkit.models.style_model import StyleModel
 from fashionkit.tables import InputError

@@ -6,6 +6,8 @@
     backbone.network.   the backbone; not there where training read cached features
     network.            the style network          model.   the attribute heads, whose configuration is `attributes`
 
+Runs that learned to answer questions: `fashionkit.models.answering_checkpoint`.
+
 A checkpoint is Lightning's, and its `state_dict` holds the averaged weights where training averaged them. It is read
 with weights_only=True: tensors and plain types.
 """
@@ -21,6 +23,7 @@ import torch
 
 from fashionkit.models.attribute_model import AttributeModel
 from fashionkit.models.irsn import Irsn, IrsnConfig
+from fashionkit.models.model_folder import ANSWERING, KINDS
 from fashionkit.models.style_model import StyleModel
 from fashionkit.models.vision_model import General, VisionModel
 from fashionkit.tables import MANIFEST, InputError, Manifest, read_manifest
@@ -31,6 +34,7 @@ from fashionkit.vision.tensors import State, fill
 
 BACKBONE, STYLE, ATTRIBUTES = "backbone.network.", "network.", "model."
 NAMES = ("best.ckpt", "last.ckpt")  # of a run of `fashionkit train`
+TASKS = {"classes", "specs", "tokenizer"}  # facts that tell what was learned: styles, attributes, answers
 HINT = "`fashionkit train fit` writes checkpoints"
 Checkpoint = dict[str, Any]
 
@@ -50,16 +54,19 @@ def from_checkpoint(
     """
     file = Path(file)
     found = read_checkpoint(file)
+    if answers_questions(found):
+        does, loads = KINDS[ANSWERING]
+        raise InputError(f"this run {does}: it is no model of vectors, attributes or styles", file=file, hint=loads)
     facts = found["hyper_parameters"]["facts"]
     data = found.get("datamodule_hyper_parameters") or {}
     try:
-        backbone, licence = _backbone(found, weights, file)
+        backbone, licence = trained_backbone(found, weights, file)
         _check_features(backbone, data.get("features"), "backbone")
         if "classes" in facts:
             style = _style(found, backbone, data, file)
             beside = _general(style, general, source, data.get("general"))
             return VisionModel(backbone, None, style, beside, licence)
-        if "specs" in facts:
+        if "specs" in facts and "regions" not in facts:  # heads of items are for training only
             return VisionModel(backbone, _attributes(found, file), licence=licence)
         return VisionModel(backbone, licence=licence)  # of contrastive training: the towers are all there is
     except (KeyError, TypeError, AttributeError) as error:
@@ -105,18 +112,27 @@ def read_checkpoint(file: Path) -> Checkpoint:
     facts = hyper.get("facts") if isinstance(hyper, Mapping) else None
     state = found.get("state_dict") if isinstance(found, dict) else None
     whole = isinstance(facts, Mapping) and isinstance(state, Mapping)
-    if not whole or not ({"classes", "specs"} & set(facts or ()) or any(k.startswith(BACKBONE) for k in state or ())):
+    if not whole or not (TASKS & set(facts or ()) or any(k.startswith(BACKBONE) for k in state or ())):
         raise InputError("this is no checkpoint of a task of `fashionkit train`", file=file, hint=HINT)
     return dict(found)
 
 
-def _backbone(found: Checkpoint, weights: str | Path | None, file: Path) -> tuple[Backbone, str]:
+def answers_questions(found: Checkpoint) -> bool:
+    """Whether a checkpoint is of a run that learned to answer questions."""
+    return "tokenizer" in found["hyper_parameters"]["facts"]
+
+
+def trained_backbone(found: Checkpoint, weights: str | Path | None, file: Path) -> tuple[Backbone, str]:
     """The trained backbone with its preprocessing, and the licence of the weights that training began with."""
-    hyper, tensors = found["hyper_parameters"], _part(found["state_dict"], BACKBONE)
+    hyper, tensors = found["hyper_parameters"], part_of(found["state_dict"], BACKBONE)
     source = hyper["weights"] if weights is None else weights
     if hyper.get("mask_channels"):
         raise InputError("a backbone that sees masks as channels is for comparison and is not shared", file=file)
     how = Preprocess.from_dict(found["preprocess"])
+    if not tensors and (run := _run_of(source)) is not None:
+        tensors, file = part_of(read_checkpoint(run)["state_dict"], BACKBONE), run
+        if not tensors:
+            raise InputError("there is no backbone in this checkpoint", file=run, column="weights")
     try:  # with tensors of its own, what training began with is not needed any more
         backbone = build_backbone(hyper["backbone"], "random" if tensors else source, how.size)
     except InputError as error:
@@ -128,6 +144,12 @@ def _backbone(found: Checkpoint, weights: str | Path | None, file: Path) -> tupl
     return backbone, _licence(backbone, str(hyper["weights"]))
 
 
+def _run_of(weights: str | Path) -> Path | None:
+    """The checkpoint that is named in place of weights, as training takes them from another run; None: it is none."""
+    path = Path(weights)
+    return find_checkpoint(path) if path.suffix == ".ckpt" or (path / "checkpoints").is_dir() else None
+
+
 def _style(found: Checkpoint, backbone: Backbone, data: Mapping[str, Any], file: Path) -> StyleModel:
     hyper, facts = found["hyper_parameters"], found["hyper_parameters"]["facts"]
     sizes = {"classes": len(facts["classes"]), "channels": backbone.channels, "general": facts["general"]}
@@ -135,14 +157,14 @@ def _style(found: Checkpoint, backbone: Backbone, data: Mapping[str, Any], file:
         network = Irsn(IrsnConfig(**{**(hyper.get("network") or {}), **sizes}))
     except ValueError as error:
         raise InputError(f"its network cannot be built: {error}", file=file) from error
-    fill(network, _part(found["state_dict"], STYLE), file)
+    fill(network, part_of(found["state_dict"], STYLE), file)
     regions = data.get("regions") if network.config.use_regions else None
     return StyleModel(network, facts["classes"], regions, float(found.get("temperature", 1.0)))
 
 
 def _attributes(found: Checkpoint, file: Path) -> AttributeModel:
     model = AttributeModel.from_dict(found["attributes"])
-    fill(model, _part(found["state_dict"], ATTRIBUTES), file)
+    fill(model, part_of(found["state_dict"], ATTRIBUTES), file)
     return model
 
 
@@ -177,7 +199,8 @@ def _manifest(folder: Any) -> Manifest | None:
     return read_manifest(folder) if isinstance(folder, str) and (Path(folder) / MANIFEST).is_file() else None
 
 
-def _part(state: Mapping[str, Any], prefix: str) -> State:
+def part_of(state: Mapping[str, Any], prefix: str) -> State:
+    """The tensors whose names begin so, without that beginning."""
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 

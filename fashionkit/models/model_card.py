@@ -9,6 +9,7 @@ import fashionkit
 
 if TYPE_CHECKING:
     from fashionkit.models.vision_model import VisionModel
+    from fashionkit.vision.preprocess import Preprocess
 
 Metrics = Mapping[str, float] | Sequence[Mapping[str, object]]
 
@@ -21,20 +22,27 @@ def model_card(model: VisionModel, about: str, metrics: Metrics, licence: str) -
         metrics: Name → number, or the rows of a table; a cell without a value is empty.
         licence: Of the weights; empty: not known.
     """
+    sections = {
+        "What it says": _says(model),
+        "How well": measured(metrics),
+        "How to use it": _use(model),
+        "How pictures are prepared": _preparation(model),
+        "Limits": _limits(model),
+    }
+    return card(_title(model), about, licence, sections)
+
+
+def card(title: str, about: str, licence: str, sections: Mapping[str, str]) -> str:
+    """Markdown of a card.
+
+    Args:
+        title: Of the page. about, licence: As for `model_card`. sections: Heading → text.
+    """
     parts = [
-        f"# {_title(model)}",
+        f"# {title}",
         about.strip() or "Nothing was said about what this model was trained on.",
         f"Licence of the weights: {licence or 'not stated. Ask who gave you this folder before you rely on it.'}",
-        "## What it says",
-        _says(model),
-        "## How well",
-        _table(metrics) or "No measures came with this model.",
-        "## How to use it",
-        _use(model),
-        "## How pictures are prepared",
-        _preparation(model),
-        "## Limits",
-        _limits(model),
+        *(f"## {head}\n\n{text}" for head, text in sections.items()),
         f"Made by fashionkit {fashionkit.__version__}.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -50,20 +58,21 @@ def _says(model: VisionModel) -> str:
     if model.attributes is not None:
         for spec in model.attributes.specs:
             kind = "one of" if spec.exclusive else "any of"
-            lines.append(f"- {_code(spec.name)}: {kind} {', '.join(map(_plain, spec.values))}.")
+            lines.append(f"- {code(spec.name)}: {kind} {', '.join(map(plain, spec.values))}.")
         lines.append("- For each attribute whether it applies, cannot be seen, or does not apply.")
     if model.style is not None:
-        lines.append(f"- Style: one of {', '.join(map(_plain, model.style.classes))}.")
+        lines.append(f"- Style: one of {', '.join(map(plain, model.style.classes))}.")
     return "\n".join(lines)
 
 
-def _table(metrics: Metrics) -> str:
+def measured(metrics: Metrics) -> str:
+    """The measures as a table, or that there are none."""
     rows = [{"measure": k, "value": v} for k, v in metrics.items()] if isinstance(metrics, Mapping) else list(metrics)
     if not rows:
-        return ""
+        return "No measures came with this model."
     head = list(dict.fromkeys(key for row in rows for key in row))
     lines = [head, ["---"] * len(head), *([_cell(row.get(key)) for key in head] for row in rows)]
-    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(plain(str(cell)) for cell in line) + " |" for line in lines)
 
 
 def _cell(value: object) -> str:
@@ -82,20 +91,24 @@ def _use(model: VisionModel) -> str:
     return f"```python\n{body}\n```"
 
 
-def _preparation(model: VisionModel) -> str:
-    how = model.preprocess
+def prepared(how: Preprocess, by: str) -> str:
+    """How pictures are prepared, and `by` which class."""
     side = {"shortest": "the shorter side", "longest": "the longer side", "squash": "both sides"}[how.resize]
     resized = int(how.size / how.crop)
-    lines = [
+    return (
         f"Upright, RGB, transparency on white; {side} resized to {resized} px ({how.interpolation}, Pillow), the "
         f"centre {how.size} × {how.size} kept, values in 0..1, minus {list(how.mean)}, divided by {list(how.std)}. "
-        "`Embedder` does all of this."
-    ]
+        f"`{by}` does all of this."
+    )
+
+
+def _preparation(model: VisionModel) -> str:
+    lines = [prepared(model.preprocess, "Embedder")]
     if model.style is not None and model.style.needs_masks:
-        regions = _code(model.style.regions) if model.style.regions else "that is not named"
+        regions = code(model.style.regions) if model.style.regions else "that is not named"
         lines.append(f"Style looks at head, top, bottom and shoes, found by a provider of regions: {regions}.")
     if model.general is not None:
-        lines.append(f"Style also takes the vector of {_code(model.general.backbone.name)}, which did not train.")
+        lines.append(f"Style also takes the vector of {code(model.general.backbone.name)}, which did not train.")
     return "\n\n".join(lines)
 
 
@@ -129,18 +142,18 @@ def _calibrated(model: VisionModel) -> list[str]:
             "calibrated on."
         )
     if "attributes" in fitted and some:
-        lines.append(f"Too few pictures were there to calibrate the attributes {', '.join(map(_code, some))}.")
+        lines.append(f"Too few pictures were there to calibrate the attributes {', '.join(map(code, some))}.")
     if raw:
         lines.append(f"Probabilities of {' and '.join(raw)} are not calibrated: they may be too sure.")
     return lines
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text that cannot break out of its line or cell, nor bring markup or links of its own."""
     line = " ".join(text.split())
     return "".join(f"\\{letter}" if letter in "\\`|*_[]<>" else letter for letter in line)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """A name as code."""
     return f"`{' '.join(text.split()).replace('`', chr(39))}`"

@@ -24,23 +24,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fashionkit
+from fashionkit.models import model_folder
 from fashionkit.models.attribute_model import AttributeModel
 from fashionkit.models.model_card import Metrics, model_card
+from fashionkit.models.model_folder import CARD, CONFIG, FORMAT, WEIGHTS, check_new, write_tensors
 from fashionkit.models.style_model import StyleModel
-from fashionkit.tables import InputError, write_atomic, write_text
+from fashionkit.tables import InputError, write_text
 from fashionkit.vision.backbones import Backbone, build_backbone
 from fashionkit.vision.feature_store import feature_key
 from fashionkit.vision.preprocess import Preprocess
-from fashionkit.vision.tensors import State, fill, read_tensors
 from fashionkit.vision.weights import parse_source
 
-FORMAT = 1
-CONFIG, WEIGHTS, CARD, GENERAL = "config.json", "model.safetensors", "README.md", "general"
+GENERAL = "general"
 HEADS = {"attributes": "attributes.safetensors", "style": "style.safetensors"}
 NEEDED = ("backbone", "preprocess")
 KEYS = (*NEEDED, "format", "dim", "fingerprint", "made_by", "licence", "general", *HEADS)
 GENERAL_KEYS = ("backbone", "weights", "size", "unit", "fingerprint")
-LARGEST = 16 << 20  # bytes of a configuration
 
 
 @dataclass(frozen=True)
@@ -133,12 +132,12 @@ class VisionModel:
         folder.mkdir(parents=True, exist_ok=True)
         config: dict[str, Any] = {"format": FORMAT, "backbone": self.backbone.name}
         config |= {"preprocess": self.preprocess.to_dict(), "dim": self.backbone.dim, "fingerprint": self.fingerprint}
-        _write_tensors(folder / WEIGHTS, self.backbone.network)
+        write_tensors(folder / WEIGHTS, self.backbone.network)
         for name, file in HEADS.items():
             part = getattr(self, name)
             if part is not None:
                 config[name] = part.to_dict()
-                _write_tensors(folder / file, part)
+                write_tensors(folder / file, part)
         if self.general is not None:
             config["general"] = _general_config(self.general)
             if self.general.weights is None:
@@ -163,9 +162,7 @@ class VisionModel:
         """
         folder = Path(folder)
         config = read_config(folder)
-        how = Preprocess.from_dict(config["preprocess"])
-        backbone = build_backbone(config["backbone"], folder / WEIGHTS, how.size if size is None else size)
-        _check_finite(folder / WEIGHTS, backbone.network.state_dict())
+        backbone = model_folder.read_backbone(folder, config, size)
         if config.get("dim", backbone.dim) != backbone.dim:
             problem = f"{config['backbone']} gives vectors of {backbone.dim} numbers"
             raise InputError(problem, file=folder / CONFIG, column="dim", found=config["dim"])
@@ -184,51 +181,9 @@ class VisionModel:
             raise
 
 
-def check_new(folder: Path) -> None:
-    """Refuses a folder that a model cannot be written to.
-
-    Raises:
-        InputError: It holds something, or is a file.
-    """
-    if folder.is_file():
-        raise InputError("there is something already, and it is a file", file=folder, hint="name a new folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError("there is something already", file=folder, hint="name a new folder")
-
-
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a model's folder, its keys checked.
-
-    Raises:
-        InputError: There is none, or it is damaged, of a newer version, or has unknown keys.
-    """
-    path = folder / CONFIG
-    if not path.is_file() or not (folder / WEIGHTS).is_file():
-        hint = f"a model is a folder with {CONFIG} and {WEIGHTS}, as Embedder.save writes it"
-        if next(folder.glob("*.ckpt"), None) or next(folder.glob("checkpoints/*.ckpt"), None):
-            hint = f"it is of training: `fashionkit share {folder} --out FOLDER` makes a model's folder of it"
-        raise InputError("this folder holds no model", file=folder, hint=hint)
-    if path.stat().st_size > LARGEST:
-        raise InputError(f"no configuration has more than {LARGEST >> 20} MiB", file=path)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the configuration is damaged: {error}", file=path) from error
-    if not isinstance(config, dict) or any(key not in config for key in NEEDED):
-        raise InputError("the configuration is damaged: it names no backbone or no preprocessing", file=path)
-    if config.get("format", FORMAT) != FORMAT:
-        hint = "a newer fashionkit wrote it: pip install -U fashionkit"
-        raise InputError("a model of another format", file=path, column="format", found=config["format"], hint=hint)
-    for key in config:
-        if key not in KEYS:
-            raise InputError("unknown key of a model", file=path, column=key, found=key, allowed=KEYS)
-    if not isinstance(config["backbone"], str):
-        raise InputError("a backbone has a name", file=path, column="backbone", found=config["backbone"])
-    try:
-        Preprocess.from_dict(config["preprocess"])
-    except InputError as error:
-        raise InputError(f"the configuration is damaged: {error}", file=path) from error
-    return config
+    """The configuration of a model's folder, its keys checked; raises as `model_folder.read_config`."""
+    return model_folder.read_config(folder, model_folder.VISION, NEEDED, KEYS)
 
 
 def _read_head(folder: Path, name: str, kind: type[Any], config: Mapping[str, Any]) -> Any:
@@ -240,15 +195,7 @@ def _read_head(folder: Path, name: str, kind: type[Any], config: Mapping[str, An
         return None
     if not isinstance(config[name], dict):
         raise InputError("no configuration of a head", file=folder / CONFIG, column=name, found=config[name])
-    if not file.is_file():
-        raise InputError(f"{CONFIG} tells of this part, and its tensors are missing", file=file, column=name)
-    state = _check_finite(file, read_tensors(file))
-    with torch.device("meta"):  # no memory is taken for sizes that the tensors then do not have
-        head = kind.from_dict(config[name])
-    if {key: value.shape for key, value in head.state_dict().items()} == {k: v.shape for k, v in state.items()}:
-        head.to_empty(device="cpu")
-    fill(head, state, file)
-    return head
+    return model_folder.filled(file, lambda _: kind.from_dict(config[name]))
 
 
 def _read_general(folder: Path, config: Any, download: bool) -> General | None:
@@ -287,21 +234,3 @@ def _check_source(weights: object, file: Path | None) -> None:
         hint = "offline, hub, hub:TAG or random:SEED; weights of a file are copied into the folder (None)"
         raise InputError("a shared model names no files", file=file, column="weights", found=weights, hint=hint)
     parse_source(weights)
-
-
-def _write_tensors(file: Path, module: nn.Module) -> None:
-    from safetensors.torch import save_file
-
-    state = {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)  # safetensors refuses shared memory
-        for key, value in module.state_dict().items()
-    }
-    write_atomic(file, lambda path: save_file(state, path))
-
-
-def _check_finite(file: Path, state: State) -> State:
-    for key, tensor in state.items():
-        # Masks of attention hold minus infinity.
-        if tensor.is_floating_point() and (tensor.isnan() if "mask" in key else ~tensor.isfinite()).any():
-            raise InputError("there are numbers in it that are not finite", file=file, column=key)
-    return state

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from fashionkit.models.calibration import Calibration
 from fashionkit.models.irsn import Irsn, IrsnConfig
+from fashionkit.models.model_folder import CONFIG
 from fashionkit.models.style_model import StyleModel
-from fashionkit.models.vision_model import CONFIG, General, VisionModel
+from fashionkit.models.vision_model import General, VisionModel
 from fashionkit.tables import InputError
 from tests.tiny_models import CLASSES, OTHER, SPECS, tiny_attributes, tiny_backbone, tiny_model, tiny_style
 
