@@ -121,6 +121,14 @@ def test_the_columns_of_samples_and_vocabulary() -> None:
     lists("vocab", VOCAB)
 
 
+def test_the_columns_and_measures_of_answers() -> None:
+    from fashionkit.eval.vqa_measures import WORDS
+    from fashionkit.eval.vqa_schema import ANSWERS
+
+    lists("answers", ANSWERS)
+    assert column(tables(ROOT / "docs" / "answering.md")["Measures"]) == list(WORDS)
+
+
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in which the trial on the page about new questions was made, smaller and with its own family alone."""

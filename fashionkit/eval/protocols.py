@@ -62,12 +62,20 @@ def _retrieval() -> Protocol:
     )
 
 
+def _vqa() -> Protocol:
+    spec, table = (importlib.import_module(f"fashionkit.eval.{name}") for name in ("vqa", "vqa_table"))
+    return Protocol(spec.VqaSpec, spec.check_vqa, spec.run_vqa_series, table.vqa_rows, table.vqa_text)
+
+
+FOLDERS = {"catalog": "catalog", "questions": "questions", "features": "features"}  # that specs name → their kinds
+
 # Each loads its modules when it is asked for.
 PROTOCOLS: dict[str, Callable[[], Protocol]] = {
     "irsn": _irsn,
     "attributes": _attributes,
     "regions": _regions,
     "retrieval": _retrieval,
+    "vqa": _vqa,
 }
 
 
@@ -113,10 +121,15 @@ def table_of(out: str | Path, resamples: int = 1000) -> tuple[str, Rows]:
 
 
 def _hashes(spec: Any) -> dict[str, str]:
-    """Content of the catalogue and the labels, wherever they lie."""
-    catalog, labels = getattr(spec, "catalog", ""), getattr(spec, "labels", "")
-    found = {"catalog": read_manifest(Path(catalog), "catalog").content_hash()} if catalog else {}
-    return {**found, "labels": sha256_file(Path(labels))} if labels else found
+    """Content of the catalogue, the labels and whatever else a spec runs on, wherever they lie."""
+    found = {}
+    for name, kind in FOLDERS.items():
+        if getattr(spec, name, ""):
+            found[name] = read_manifest(Path(getattr(spec, name)), kind).content_hash()
+    for name, place in (("labels", Path()), ("human", recipes.root() / "eval")):
+        if getattr(spec, name, ""):
+            found[name] = sha256_file(place / getattr(spec, name))
+    return found
 
 
 def _protocol(data: Any, path: Path, lines: Lines) -> Protocol:

@@ -34,15 +34,20 @@ PREDICTIONS = pa.schema(
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its settings, its figures, and its predictions (id, group, truth, predicted, confidence)."""
+    """One finished run: its settings, its figures, and its predictions (id, group, truth, predicted, confidence).
+
+    `folder` is that of the whole series.
+    """
 
     settings: dict[str, Any]
     figures: dict[str, Any]
     predictions: pa.Table
+    folder: Path = Path()
 
 
 GROWING = ("arms", "backbones", "seeds")  # of a spec: more of them may come later; those there must stay as they are
-PLACES = ("catalog", "labels")  # of a spec: where inputs lie; what counts is their hash, in `inputs`
+# Of a spec: where inputs lie. What counts is their hash, in `inputs`; of weights it is in the features they made.
+PLACES = ("catalog", "labels", "questions", "features", "weights")
 
 
 class RunFolder:
@@ -50,13 +55,13 @@ class RunFolder:
 
     Args:
         folder: New, or one of the same `spec`. spec: Settings that runs share, in plain types; arms, backbones and
-            seeds may be added later.
+            seeds may be added later. sweep: Remove what killed runs left half-written; nobody else may be writing then.
 
     Raises:
         InputError: The folder holds runs of another spec, or something else.
     """
 
-    def __init__(self, folder: str | Path, spec: Mapping[str, Any]):
+    def __init__(self, folder: str | Path, spec: Mapping[str, Any], sweep: bool = True):
         self.folder = Path(folder)
         text = json.dumps(spec, indent=1, sort_keys=True) + "\n"
         path = self.folder / "spec.json"
@@ -68,7 +73,8 @@ class RunFolder:
                 raise InputError("the folder holds runs of another spec", file=path, found=changed, hint=hint)
             if before != json.loads(text):
                 write_text(path, text)
-            sweep_temporary(self.folder)
+            if sweep:
+                sweep_temporary(self.folder)
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise InputError("the folder holds something else", file=self.folder, hint="name a new one")
         else:
@@ -77,7 +83,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, folder: str | Path) -> tuple[RunFolder, dict[str, Any]]:
-        """The runs of a folder, and their spec.
+        """The runs of a folder, and their spec; others may be adding to it.
 
         Raises:
             InputError: No such folder.
@@ -86,7 +92,7 @@ class RunFolder:
         if not path.is_file():
             raise InputError("no runs of a comparison are here", file=folder, hint="`fashionkit eval run` makes them")
         spec = json.loads(path.read_text(encoding="utf-8"))
-        return cls(folder, spec), spec
+        return cls(folder, spec, sweep=False), spec
 
     def has(self, key: str) -> bool:
         """Whether a run is finished."""
@@ -110,14 +116,16 @@ class RunFolder:
         found = []
         for path in sorted((self.folder / "runs").glob("*.json")):
             body = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Run(body["settings"], body["figures"], pq.read_table(path.with_suffix(".parquet"))))
+            predictions = pq.read_table(path.with_suffix(".parquet"))
+            found.append(Run(body["settings"], body["figures"], predictions, self.folder))
         return found
 
     def _path(self, key: str, suffix: str) -> Path:
-        return self.folder / "runs" / f"{_file_name(key)}{suffix}"
+        return self.folder / "runs" / f"{file_name(key)}{suffix}"
 
 
-def _file_name(key: str) -> str:
+def file_name(key: str) -> str:
+    """What the files of a run are called."""
     name = re.sub(r"[^A-Za-z0-9_.@=,-]+", "-", key)
     assert 0 < len(name) <= 180 and not name.startswith("."), f"no key of a run: {key!r}"
     return name
