@@ -19,10 +19,15 @@ TINY = {
     "datagen run": ["--samples", "3000"],
     "embed out/shop": ["--weights", "random", "--size", "64", "--workers", "1"],
     "features out/shop": ["--weights", "random", "--size", "64"],
-    "train fit": [
+    "train fit --config attributes_products": [
         "--model.weights", "random", "--model.size", "64", "--data.least", "2", "--trainer.max_epochs", "1",
         "--trainer.enable_progress_bar", "false",
     ],
+    "train fit --config vqa_products": [
+        "--model.weights", "random", "--model.size", "64", "--trainer.max_epochs", "1", "--data.val_questions", "64",
+        "--trainer.enable_progress_bar", "false", "--trainer.limit_train_batches", "2",
+    ],
+    "eval vqa": ["--limit", "64", "--weights", "random"],
 }  # fmt: skip
 
 
@@ -56,9 +61,15 @@ def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         "train fit",
         "train test",
         "share runs/shop",
+        "features out/shop",
+        "train fit",
+        "eval vqa",
+        "ask photo.jpg",
     ]
+    shutil.copy(next((folder / "shop" / "photos").glob("*.jpg")), folder / "photo.jpg")
     for words in ours:
-        assert main([*words[1:], *TINY.get(" ".join(words[1:3]), [])]) == 0, capsys.readouterr().err
+        tiny = next((more for begin, more in TINY.items() if " ".join(words[1:]).startswith(begin)), [])
+        assert main([*words[1:], *tiny]) == 0, capsys.readouterr().err
     assert (folder / "out" / "questions.html").read_text(encoding="utf-8").count('class="card"') == 40
     assert list((folder / "out" / "text" / "train").glob("*.json"))
     assert (folder / "out" / "questions" / "audit.json").is_file() and (folder / "out" / "report.html").is_file()
@@ -66,7 +77,6 @@ def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_the_python_runs(folder: Path) -> None:
-    shutil.copy(next((folder / "shop" / "photos").glob("*.jpg")), folder / "photo.jpg")
     ours = [block for block in blocks(README) if block.language == "python"]
     for block, said in zip(ours, ("answer_text", "colour"), strict=True):
         command = [sys.executable, "-c", block.text]
