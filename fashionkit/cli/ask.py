@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,12 @@ def ask(args: AskArgs) -> None:
         fashionkit ask photo.jpg "what colour is the dress?" "got a hood?" --model models/questions
     """
     from fashionkit.embed.asking import VQAModel
+    from fashionkit.tables import InputError
 
+    for question in args.questions:
+        if os.path.isfile(question):
+            problem = "one picture is asked at a time, and this is another file"
+            raise InputError(problem, column="questions", found=question, hint="run the command again for it")
     picture = _picture(args)
     model = VQAModel.load(args.model)
     answers = model.ask(picture, args.questions, args.alternatives, threshold=args.threshold)

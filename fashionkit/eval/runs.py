@@ -138,6 +138,8 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         one, two = before.get(key), now.get(key)
         if key in GROWING and isinstance(one, list) and isinstance(two, list):
             found += _changed_entries(key, one, two)
+        elif isinstance(one, dict) and isinstance(two, dict) and one != two:
+            found.append(f"{key}: {_differing(one, two)}")
         elif one != two:
             found.append(f"{key}: {one} there, {two} here")
     return "; ".join(found)
@@ -151,4 +153,5 @@ def _changed_entries(key: str, before: list[Any], now: list[Any]) -> list[str]:
 
 
 def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {one.get(k)} there, {two.get(k)} here" for k in one if one.get(k) != two.get(k))
+    keys = [*one, *(two.keys() - one.keys())]
+    return ", ".join(f"{k} {one.get(k)} there, {two.get(k)} here" for k in keys if one.get(k) != two.get(k))

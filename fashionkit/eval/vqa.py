@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fashionkit.datagen.samples import SAMPLE_SPLITS
+from fashionkit.datagen.samples import SAMPLE_SPLITS, sample_files
 from fashionkit.datagen.store import ABSENT, VQAStore
 from fashionkit.engine import run_shards
 from fashionkit.eval.runs import RunFolder, file_name
@@ -127,11 +127,13 @@ def check_vqa(spec: VqaSpec, path: Path, lines: Lines) -> None:
         raise InputError("seeds are needed, each once", file=path, row=lines.of("seeds"), column="seeds")
     _check_arms(spec, path, lines)
     store = VQAStore(spec.questions)
-    allowed = [*SAMPLE_SPLITS, ABSENT, *(f"{ENTAILED}{one}" for one in store.manifest.params.get("entail") or [])]
+    there = [split for split in SAMPLE_SPLITS if sample_files(store.path, split)]
+    allowed = [*there, ABSENT, *(f"{ENTAILED}{one}" for one in store.manifest.params.get("entail") or [])]
     for split, limit in spec.judged.items():
         row = lines.of("judged", split)
         if split not in allowed:
-            raise InputError("no such split", file=path, row=row, column="judged", found=split, allowed=allowed)
+            problem = "the question set has no such split"
+            raise InputError(problem, file=path, row=row, column="judged", found=split, allowed=allowed)
         if limit < 1:
             raise InputError("at least one question is needed", file=path, row=row, column=split, found=limit)
     if "test" not in spec.judged:

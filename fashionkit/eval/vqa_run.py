@@ -107,7 +107,8 @@ def run_vqa(run: VqaRun, describe: str = "") -> tuple[list[str], Figures]:
     Raises:
         InputError: See `answer_questions`, `load_model`, `measure`.
     """
-    folders = [_answered(run, run.model, Path(run.out), run.weights, describe), *map(Path, run.seeds)]
+    model = load_model(run.model, run.weights, run.device)
+    folders = [_answered(run, model, Path(run.out), describe), *map(Path, run.seeds)]
     blind = [_blind(run, each, number, describe) for number, each in enumerate(run.blind)]
     figures = measure(folders, blind, run.resamples)
     differences = compare(folders, run.against, run.resamples) if run.against else None
@@ -143,20 +144,26 @@ def _shown(row: Mapping[str, Any], sign: str = "") -> str:
     return f"{row['value']:{sign}.3f} [{row['low']:{sign}.3f}, {row['high']:{sign}.3f}]"
 
 
-def _answered(run: VqaRun, model: str, out: Path, weights: str | None, describe: str) -> Path:
+def _answered(run: VqaRun, model: AnsweringModel, out: Path, describe: str) -> Path:
     return answer_questions(
-        load_model(model, weights, run.device), run.path, out, run.split, run.catalog, run.features, run.limit,
+        model, run.path, out, run.split, run.catalog, run.features, run.limit,
         run.seed, run.human, run.free, run.truth, describe,
     )  # fmt: skip
 
 
 def _blind(run: VqaRun, given: str, number: int, describe: str) -> Path:
     """Answers of a blind model: what is given, or made beside those of the model."""
+    if Path(given).resolve() == Path(run.out).resolve():
+        raise InputError("these are the answers that the gain is to be over", file=given, column="blind")
     if (Path(given) / MANIFEST).is_file() and read_manifest(given).kind == KIND:
         return Path(given)
     out = Path(f"{str(run.out).rstrip('/')}-blind{number or ''}")
     weights = None if (Path(given) / CONFIG).is_file() else run.weights
-    return _answered(run, given, out, weights, f"{describe}, blind" if describe else "")
+    model = load_model(given, weights, run.device)
+    if not model.config.blind:
+        hint = "train one with `--model.network.blind true`"
+        raise InputError("this model looks at pictures", file=given, column="blind", hint=hint)
+    return _answered(run, model, out, f"{describe}, blind" if describe else "")
 
 
 def _page(run: VqaRun, folders: Sequence[Path], figures: Figures, differences: Figures | None) -> str:

@@ -32,6 +32,8 @@ def write_atomic(path: Path, write: Callable[[Path], object], sync: bool = True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
+        if temporary.is_file():
+            temporary.chmod(0o666 & ~_umask())  # some writers, safetensors among them, let nobody else read
         if sync:
             sync_path(temporary)
         os.replace(temporary, path)
@@ -43,6 +45,13 @@ def write_atomic(path: Path, write: Callable[[Path], object], sync: bool = True)
         raise
     if sync:
         sync_path(path.parent)
+
+
+def _umask() -> int:
+    """What new files of this process do not allow; it can only be read by setting it."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
 
 
 def sync_path(path: Path) -> None:

@@ -81,6 +81,11 @@ class Checkpoints(Checkpoint):
         """Whether a smaller measure is the better one."""
         return is_loss(self.monitor)
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """A run that ends by steps goes on as one that ends by epochs does."""
+        # Lightning would go through the end of the epoch again, and count it twice.
+        trainer.fit_loop._iteration_based_training = lambda: False
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Puts the data where the checkpoint says, and cuts the table there."""
         self._saved = trainer.global_step
@@ -110,7 +115,7 @@ class Checkpoints(Checkpoint):
             problem = "validation gives no such measure"
             raise InputError(problem, column="monitor", found=self.monitor, allowed=measures)
         value = float(measures[self.monitor])
-        better = self.best is None or (value < self.best if self.least else value > self.best)
+        better = self.best is None or (value <= self.best if self.least else value >= self.best)
         if better and not math.isnan(value):
             self.best, self.best_epoch = value, trainer.current_epoch
             self._save(trainer, BEST, SLIM)
@@ -153,6 +158,7 @@ class Lines(Callback):
     def __init__(self) -> None:
         self._times: deque[tuple[float, dict[str, int]]] = deque(maxlen=WINDOW)
         self._loss: Any = None
+        self._judged = False  # in this epoch
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """A warning where there is little to judge by."""
@@ -162,6 +168,10 @@ class Lines(Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._times.clear()
+        self._judged = False
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._judged = True
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         counts = {unit: number * trainer.world_size for unit, number in pl_module.counts(batch).items()}
@@ -175,7 +185,7 @@ class Lines(Callback):
         of = f"/{trainer.max_epochs}" if trainer.max_epochs > 0 else ""  # -1: steps end the run
         parts = [f"epoch {trainer.current_epoch + 1}{of}, step {trainer.global_step}"]
         parts += [] if self._loss is None else [f"loss {float(self._loss):.4f}"]
-        if keeper is not None and keeper.monitor in trainer.callback_metrics:
+        if self._judged and keeper is not None and keeper.monitor in trainer.callback_metrics:
             best = "" if keeper.best is None else f" (best {keeper.best:.4f})"
             parts.append(f"{keeper.monitor} {float(trainer.callback_metrics[keeper.monitor]):.4f}{best}")
         parts += [f"{speed:,.0f} {unit}/s" for unit, speed in self.speeds().items()]

@@ -188,6 +188,11 @@ class ItemTask(Task):
     def on_test_epoch_end(self) -> None:
         self._judge("test")
 
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Any:
+        """Raises InputError: the heads need to be told where items are."""
+        hint = "`fashionkit share` makes a model of its backbone"
+        raise InputError("heads of items are for training only", column="predict", hint=hint)
+
     def _judge(self, split: str) -> None:
         """`accuracy`, the mean over exclusive attributes, each alone, and `places`, the overlap of all cells."""
         kept = self.all_rows()

@@ -247,6 +247,8 @@ def test_the_command(folder: Path, drawn: Path, tmp_path: Path, capsys: pytest.C
     assert first["probability"] == pytest.approx(wanted[0].probability) and len(first["alternatives"]) == 2
     assert main([*words, "--threshold", "1"]) == 0
     assert "\n  cannot tell\n  perhaps: " in capsys.readouterr().out
+    assert main(["ask", words[1], words[1], *ASK, "--model", str(folder)]) == 2
+    assert "one picture is asked at a time" in capsys.readouterr().err
 
 
 def test_the_command_takes_pictures_of_a_catalogue(

@@ -45,6 +45,11 @@ def test_the_command(
     assert main(words) == 0 and (out / "manifest.json").stat().st_mtime_ns == before
     assert json.loads(file.read_text()) == figures
     assert main(["inspect", str(out), "--verify"]) == 0
+    # A gain is over a model that does not look, and over other answers than these.
+    for blind, problem in ((models["mcan"], "this model looks at pictures"), (str(out), "that the gain is to be over")):
+        capsys.readouterr()
+        words[words.index("--blind") + 1] = blind
+        assert main(words) == 2 and problem in capsys.readouterr().err
 
 
 def test_people_and_entailed_questions(models: dict[str, str], outfits: Path, questions: Path, tmp_path: Path) -> None:

@@ -16,6 +16,21 @@ import pytest
 from fashionkit.tables import InputError, sha256_file, sweep_temporary, write_atomic, write_table, write_text
 
 
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    """safetensors makes files that only their owner reads; a model that is shared is for a web server, too."""
+
+    def write(path: Path) -> None:
+        path.write_text("x")
+        path.chmod(0o600)
+
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "a", write)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
 def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
