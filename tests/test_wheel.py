@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("datagen", "train", "eval")
 RECIPES = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.yaml")}
+TABLES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "eval").rglob("*.csv")}  # questions of people
 
 
 def _build(target: str, folder: Path) -> Path:
@@ -64,14 +65,14 @@ def test_one_top_level_package_and_no_stray_code(wheel: Path) -> None:
 
 def test_the_recipes_travel_and_nothing_else_does(wheel: Path) -> None:
     carried = {name for name in zipfile.ZipFile(wheel).namelist() if "/_recipes/" in name}
-    assert carried == {f"fashionkit/_recipes/{name}" for name in RECIPES}
-    assert RECIPES
+    assert carried == {f"fashionkit/_recipes/{name}" for name in RECIPES | TABLES}
+    assert RECIPES and TABLES
 
 
 def test_the_source_archive_holds_what_the_wheel_is_made_of(tmp_path: Path) -> None:
     with tarfile.open(_build("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names >= RECIPES | {"pyproject.toml", "LICENSE", "README.md", "Makefile", "fashionkit/cli/shell.py"}
+    assert names >= RECIPES | TABLES | {"pyproject.toml", "LICENSE", "README.md", "Makefile", "fashionkit/cli/shell.py"}
     assert not any(name.startswith((".venv/", ".git/")) for name in names)
 
 
