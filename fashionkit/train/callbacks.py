@@ -95,6 +95,11 @@ class Checkpoints(Checkpoint):
             self._place = None
         cut_tables(trainer)
 
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """What a run ends with is judged, whatever its epochs are divided by."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         due = step % self.every == 0 and step != self._saved

@@ -105,13 +105,13 @@ def test_it_is_quiet(tiny: Tiny, tmp_path: Path, root: Path) -> None:
     assert lines[1] == "warning: 6 pictures for validation are few: its measures say little"
 
 
-def test_a_line_has_no_measure_of_an_earlier_epoch(
+def test_a_line_has_measures_of_its_own_epoch_and_the_last_epoch_is_judged(
     tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--trainer.max_epochs", "4", "--trainer.check_val_every_n_epoch", "2"]
+    words = ["--trainer.max_epochs", "5", "--trainer.check_val_every_n_epoch", "2"]
     assert fit(tiny(), tmp_path / "run", *words) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
-    assert ["(best" in line for line in lines] == [False, True, False, True]
+    assert ["(best" in line for line in lines] == [False, True, False, True, True]
 
 
 def test_lines_stand_above_a_bar(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
