@@ -43,7 +43,7 @@ demo: setup
 	sh datagen/demo.sh
 
 test: setup
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile # tests of one file may build on each other
 
 test-slow: .venv/.ray
 	.venv/bin/python -m pytest -q -m slow
