@@ -37,7 +37,7 @@ Done. Open $out/questions.html in a browser: pictures with their questions, answ
   $out/questions    the samples, as Parquet tables of ids
   $out/model        a small network that names attributes, as a folder to share; docs/embedding.md says how to ask it
   $out/vectors      its vector for each picture
-  $out/answering    a small network that answers questions about pictures, after a minute of training: it guesses much
+  $out/answering    a small network that answers questions about pictures, after a short training: it guesses much
                     yet; docs/answering.md says how to train a good one
 Next: your own CSV and photos, in docs/tutorial.md.
 END

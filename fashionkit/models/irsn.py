@@ -205,7 +205,7 @@ class Irsn(nn.Module):
 
 
 def _finite(x: Tensor) -> bool:
-    """Whether all values are numbers; by their bounds, ten times as quick as looking at each with `isfinite`."""
+    """Whether all values are numbers; by their bounds, which is much quicker than looking at each with `isfinite`."""
     return not x.numel() or all(bool(bound.isfinite()) for bound in x.aminmax())
 
 
